@@ -1,0 +1,44 @@
+/*
+ * What the master and a worker share, and nothing else: descriptors, names in
+ * the environment, signals, exit codes, the messages on the control socket. A
+ * test, or another supervisor, can start one worker by hand with it.
+ *
+ * Descriptors are passed as systemd does it (sd_listen_fds(3)): LISTEN_FDS of
+ * them from 3 on, LISTEN_PID is the receiver, LISTEN_FDNAMES has a name for
+ * each, separated by colons. The application's URI is the settings' wsgi_app.
+ */
+#ifndef COMMON_CONTRACT_H
+#define COMMON_CONTRACT_H
+
+#define CONTRACT_FDS_START 3
+
+/* Names in LISTEN_FDNAMES. */
+#define CONTRACT_FD_LISTEN "listen"	    /* bound, listening socket; one or more */
+#define CONTRACT_FD_CONTROL "control"	    /* SOCK_SEQPACKET to the master; optional */
+#define CONTRACT_FD_SETTINGS "settings"	    /* memfd: the settings as a configuration file */
+#define CONTRACT_FD_SCOREBOARD "scoreboard" /* memfd: see scoreboard.h; optional */
+
+/* The worker's row in the scoreboard, a number from 0; absent means 0. */
+#define CONTRACT_ENV_SLOT "GREENICORN_SLOT"
+
+/*
+ * On the control socket, one datagram each. The worker says READY once the
+ * application is loaded and it accepts. End of file there means that the
+ * master is gone: the worker then finishes as at SIGTERM.
+ */
+#define CONTRACT_MSG_READY "ready"
+
+/*
+ * Signals to a worker: SIGTERM finish the requests in flight, then exit 0;
+ * SIGINT and SIGQUIT exit 0 at once; SIGUSR1 reopen the log files; SIGABRT
+ * (no heartbeat for `timeout`) dump the Python stacks and die.
+ */
+
+enum worker_exit {
+	WORKER_EXIT_OK = 0,
+	WORKER_EXIT_FAILED = 1, /* broken contract or settings */
+	WORKER_EXIT_BOOT = 3,	/* an exception while loading the application */
+	WORKER_EXIT_APP = 4,	/* no such module attribute, or not callable */
+};
+
+#endif

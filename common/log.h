@@ -1,0 +1,56 @@
+/*
+ * The error log: four verbs, one writer. A line is gunicorn's:
+ *
+ *	[2026-08-18 12:00:00 +0000] [4711] [INFO] Booting worker with pid: 4711
+ *
+ * log_warn and log_fatal come in two forms as in err(3): with strerror(errno),
+ * or with an x without it. errno is kept. Lines up to PIPE_BUF leave in one
+ * write(2), so those of several processes do not mix.
+ */
+#ifndef COMMON_LOG_H
+#define COMMON_LOG_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR, LOG_LEVEL_CRITICAL };
+
+#define LOG_PRINTF(f, a) __attribute__((__format__(__printf__, f, a)))
+
+/*
+ * Log to the file at path (copied), or to standard error when path is NULL or
+ * "-". Before log_open, lines go to standard error. 0, or -1 with errno and
+ * the log as it was.
+ */
+int log_open(const char *path, enum log_level);
+
+/* Open the same path again (SIGUSR1). 0, or -1 with errno and the old file kept. */
+int log_reopen(void);
+
+/* The descriptor written to: for faulthandler, and for a child to inherit. */
+int log_fd(void);
+
+/* "debug", "INFO", …; -1 when there is no such level. */
+int log_level_parse(const char *);
+bool log_enabled(enum log_level);
+
+void log_debug(const char *, ...) LOG_PRINTF(1, 2);
+void log_info(const char *, ...) LOG_PRINTF(1, 2);
+void log_warn(const char *, ...) LOG_PRINTF(1, 2);  /* with errno */
+void log_warnx(const char *, ...) LOG_PRINTF(1, 2);
+void log_error(const char *, ...) LOG_PRINTF(1, 2); /* with errno */
+void log_errorx(const char *, ...) LOG_PRINTF(1, 2);
+void log_criticalx(const char *, ...) LOG_PRINTF(1, 2);
+
+/* One line at a level, from a va_list; with_errno adds ": strerror(errno)". */
+void log_vline(enum log_level, bool with_errno, const char *, va_list) LOG_PRINTF(3, 0);
+
+/* Text as it is, of any length (a traceback, wsgi.errors): no prefix, no level. */
+void log_raw(const char *, size_t);
+
+/* End the process with status 1 after a line at CRITICAL: boot and broken invariants only. */
+_Noreturn void fatal(const char *, ...) LOG_PRINTF(1, 2);  /* with errno */
+_Noreturn void fatalx(const char *, ...) LOG_PRINTF(1, 2);
+
+#endif

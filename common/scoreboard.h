@@ -1,0 +1,46 @@
+/*
+ * The scoreboard: one cache line a worker in memory that the master shares
+ * with all of them. A worker writes only its own row; the master reads.
+ */
+#ifndef COMMON_SCOREBOARD_H
+#define COMMON_SCOREBOARD_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum scoreboard_state {
+	SCOREBOARD_EMPTY = 0,
+	SCOREBOARD_STARTING,
+	SCOREBOARD_READY,
+	SCOREBOARD_STOPPING,
+};
+
+struct scoreboard_row {
+	_Alignas(64) _Atomic uint64_t heartbeat; /* CLOCK_MONOTONIC, nanoseconds; 0: none yet */
+	_Atomic uint32_t pid;
+	_Atomic uint32_t state;	      /* enum scoreboard_state */
+	_Atomic uint32_t connections; /* open now */
+	_Atomic uint32_t in_flight;   /* requests being answered now */
+	_Atomic uint64_t served;      /* requests answered since the start */
+};
+
+struct scoreboard {
+	int fd;			     /* owned; the memfd */
+	size_t nrows;
+	struct scoreboard_row *rows; /* owned mapping */
+};
+
+/* Make a scoreboard of nrows rows, all zero. 0, or -1 with errno. */
+int scoreboard_create(struct scoreboard *, size_t nrows);
+
+/* Map the scoreboard behind fd, which is owned from here on. 0, or -1 with errno. */
+int scoreboard_attach(struct scoreboard *, int fd);
+
+/* Unmap and close. */
+void scoreboard_close(struct scoreboard *);
+
+/* CLOCK_MONOTONIC in nanoseconds: the scoreboard's clock. */
+uint64_t scoreboard_now(void);
+
+#endif

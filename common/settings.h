@@ -1,0 +1,51 @@
+/*
+ * The effective configuration. settings.def has one row a setting; the struct,
+ * the parser, the defaults, the flags, --help, the man page's list, the sample
+ * configuration and the text handed to the workers all come from those rows.
+ *
+ * Order of precedence, lowest first: default (which may come from the
+ * environment: WEB_CONCURRENCY, PORT), the configuration file,
+ * GREENICORN_CMD_ARGS (GUNICORN_CMD_ARGS), the command line.
+ */
+#ifndef COMMON_SETTINGS_H
+#define COMMON_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "common/kinds.h"
+
+struct settings {
+#define SETTING(field, kind, ...) KIND_CTYPE_##kind field;
+#include "common/settings.def"
+#undef SETTING
+};
+
+/* An error message of one line, "file:line: setting: what is wrong". */
+struct settings_error {
+	char text[1024];
+};
+
+/* Fill in the defaults; read the environment for those that have one there. */
+int settings_init(struct settings *, struct settings_error *);
+void settings_fini(struct settings *);
+
+/* Read a configuration file over what is there. 0, or -1 with the error told. */
+int settings_read_file(struct settings *, const char *path, struct settings_error *);
+
+/* The same from a descriptor that settings_write_fd wrote (read from its start). */
+int settings_read_fd(struct settings *, int fd, struct settings_error *);
+
+/* Write all settings as a configuration file. 0, or -1 with errno. */
+int settings_write(const struct settings *, FILE *);
+int settings_write_fd(const struct settings *, int fd);
+
+/* Set one setting from text as a flag or a variable gives it; origin is for the error. */
+int settings_set(struct settings *, const char *name, const char *value, const char *origin,
+    struct settings_error *);
+
+/* Checks that need more than one setting, or the system (users, addresses). */
+int settings_check(const struct settings *, struct settings_error *);
+
+#endif

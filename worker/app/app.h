@@ -1,0 +1,72 @@
+/*
+ * What runs a request. A backend is a row in app_backends[]: today Python
+ * (worker/python); the functions are called on green threads and may block.
+ */
+#ifndef APP_APP_H
+#define APP_APP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "worker/http/body.h"
+#include "worker/http/request.h"
+#include "worker/http/response.h"
+
+/* Who talks to whom: the CGI names in the comments. Strings are terminated, borrowed. */
+struct app_peer {
+	const char *remote_addr; /* REMOTE_ADDR; "" on a unix socket */
+	const char *remote_port; /* REMOTE_PORT; "" on a unix socket */
+	const char *server_name; /* SERVER_NAME; "" on a unix socket: taken from Host */
+	const char *server_port; /* SERVER_PORT; likewise */
+	const char *scheme;	 /* wsgi.url_scheme */
+};
+
+/* One request with its response. */
+struct app_exchange {
+	struct http_request *request;	/* borrowed */
+	struct http_body *body;		/* borrowed */
+	struct http_response *response; /* borrowed */
+	const struct app_peer *peer;	/* borrowed */
+	int fd;				/* the connection's socket, borrowed */
+	int64_t started;		/* green_now() when the head was complete */
+	/*
+	 * environ keys that the access log prints (%({NAME}e)s), and room for as
+	 * many values: the backend puts malloc'ed strings there (or leaves NULL), the caller frees.
+	 */
+	char *const *log_names;
+	char **log_values;
+	size_t nlog;
+};
+
+struct app_config {
+	const char *uri;	 /* module:callable, module:factory(…), module */
+	const char *chdir;	 /* put first on sys.path; NULL: the current directory */
+	const char *pythonpath;	 /* comma-separated directories, or NULL */
+	const char *virtualenv;	 /* its directory, or NULL: VIRTUAL_ENV */
+	const char *script_name; /* SCRIPT_NAME of every request, or "" */
+	const char *software;	 /* SERVER_SOFTWARE: "greenicorn/0.1.0" */
+	bool multiprocess;	 /* wsgi.multiprocess */
+	size_t stack_size;	 /* of a green thread, bytes */
+};
+
+struct app;
+
+struct app_ops {
+	const char *name;
+	/* Load the application. 0 with *app, or an enum worker_exit after logging why. */
+	int (*load)(const struct app_config *, struct app **app);
+	/*
+	 * Answer one request. Writes the whole response, or leaves it unbegun or unfinished: then
+	 * the caller answers 500 or closes. Never fails otherwise.
+	 */
+	void (*handle)(struct app *, struct app_exchange *);
+	/* The green thread that calls it is about to end: give up what is bound to it. */
+	void (*thread_exit)(void);
+	/* No request runs any more: run exit handlers (atexit), free. On a green thread. */
+	void (*unload)(struct app *);
+};
+
+extern const struct app_ops *const app_backends[]; /* ends with NULL */
+
+#endif

@@ -1,0 +1,128 @@
+/*
+ * Green threads: blocking code, unchanged, that does not block.
+ *
+ * A green thread is a whole thread whose kernel half sleeps: a C stack, a
+ * pthread of its own (thread-local storage, pthread_self, errno), run by one
+ * OS thread, the loop's, which wears its identity meanwhile. The library knows
+ * neither HTTP nor Python; it needs libc and libevent.
+ *
+ * hooks.c makes the executable that links it interpose libc's blocking calls:
+ * on a green thread recv, poll, sem_wait, pthread_mutex_lock, nanosleep, …
+ * park it and let others run; anywhere else they are the real calls.
+ *
+ * Times are nanoseconds of CLOCK_MONOTONIC; a deadline of GREEN_NEVER is none.
+ * Unless said otherwise a function is for the loop's OS thread only: from a
+ * green thread or from a callback of the loop.
+ */
+#ifndef GREEN_GREEN_H
+#define GREEN_GREEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct event_base;
+struct green;
+
+#define GREEN_NEVER INT64_MAX
+
+struct green_config {
+	size_t stack_size; /* bytes reserved for each; 0: 8 MiB. Committed when touched */
+	size_t max_idle;   /* pooled threads kept when there is nothing to run; 0: 64 */
+	/* A green thread is about to end (the pool shrinks, green_fini): runs on it. */
+	void (*at_exit)(void *arg);
+	void *arg;
+};
+
+/*
+ * One piece of work for a pooled green thread. The caller owns the struct until
+ * fn has been entered; when no thread can be made (EAGAIN from a limit on
+ * tasks), jobs wait in order for one to come free.
+ */
+struct green_job {
+	void (*fn)(void *arg);
+	void *arg;
+	struct green_job *next; /* internal */
+};
+
+struct green_stats {
+	size_t threads; /* that exist, running, parked or pooled */
+	size_t busy;	/* that have a job */
+	size_t queued;	/* jobs that wait for a thread */
+	uint64_t switches;
+};
+
+/* Once in a process, on the OS thread that will run green_loop. 0, or -1 with errno. */
+int green_init(struct event_base *, const struct green_config *);
+
+/* End all pooled threads (the running ones must be done) and free everything. */
+void green_fini(void);
+
+/* Flags for an event_base that fits: precise time, no cached time. NULL with errno. */
+struct event_base *green_event_base_new(void);
+
+/* Run the loop and the green threads until green_loop_stop. 0, or -1 with errno. */
+int green_loop(void);
+void green_loop_stop(void);
+
+/* fn(arg) at the end of each pass of the loop, when no green thread is runnable there. */
+void green_on_pass(void (*fn)(void *arg), void *arg);
+
+/* Run job->fn(job->arg) on a green thread, soon. */
+void green_run(struct green_job *);
+
+/* The green thread that this code runs on; NULL on the loop itself or an OS thread. */
+struct green *green_self(void);
+
+/* Let the other runnable ones run. */
+void green_yield(void);
+
+/*
+ * Park until green_wake or the deadline. A wake that came before the park is
+ * not lost: it ends the next park at once. 0, or -1 with errno ETIMEDOUT.
+ */
+int green_park(int64_t deadline);
+
+/* Wake one: from any OS thread, also while it runs (see green_park). */
+void green_wake(struct green *);
+
+/* Sleep; 0, or -1 with EINTR never: hooks.c has the libc forms. */
+void green_sleep_until(int64_t deadline);
+
+int64_t green_now(void);
+/* now + ns without overflow; ns < 0 gives GREEN_NEVER. */
+int64_t green_deadline(int64_t ns);
+
+/*
+ * Descriptors. Each has at most one registration with the event loop, edge-
+ * triggered and kept until the descriptor is closed, which the wrapped close(2)
+ * tells us; closing one on which somebody waits ends that wait with EBADF.
+ */
+enum { GREEN_READ = 1, GREEN_WRITE = 2 };
+
+/*
+ * Wait until the descriptor may be ready (try again after it: edges can be
+ * stale). On an OS thread or the loop: poll(2). 0, or -1 with errno: ETIMEDOUT,
+ * EBADF (closed meanwhile), EPERM (a regular file: always ready), ENOMEM.
+ */
+int green_fd_wait(int fd, int events, int64_t deadline);
+
+/*
+ * Call cb(fd, events, arg) from the loop on each edge of fd, beside those who
+ * wait; cb NULL ends it. 0, or -1 with errno.
+ */
+int green_fd_watch(int fd, void (*cb)(int fd, int events, void *arg), void *arg);
+
+/* Forget fd and close it without waking the loop for nothing. */
+int green_fd_close(int fd);
+
+/*
+ * Run fn(arg) on a helper OS thread with the real blocking calls and park
+ * meanwhile; errno is carried back. On other than a green thread: run it here.
+ * 0, or -1 with errno EAGAIN when no helper can be had.
+ */
+int green_offload(void (*fn)(void *arg), void *arg);
+
+void green_get_stats(struct green_stats *);
+
+#endif
