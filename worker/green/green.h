@@ -47,8 +47,8 @@ struct green_job {
 
 struct green_stats {
 	size_t threads; /* that exist, running, parked or pooled */
-	size_t busy;	/* that have a job */
-	size_t queued;	/* jobs that wait for a thread */
+	size_t busy;    /* that have a job */
+	size_t queued;  /* jobs that wait for a thread */
 	uint64_t switches;
 };
 

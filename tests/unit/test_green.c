@@ -1,0 +1,630 @@
+/* The green-thread runtime by itself: spawn, park, wake, time, descriptors, identity. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/event.h>
+
+#include "worker/green/green.h"
+
+#define MS 1000000LL
+
+static struct event_base *base;
+static int pending; /* jobs of a test that have not ended */
+
+static int
+setup(void **state)
+{
+	struct green_config config = {.stack_size = 512 * 1024, .max_idle = 4};
+
+	(void)state;
+	base = green_event_base_new();
+	assert_non_null(base);
+	assert_int_equal(green_init(base, &config), 0);
+	return 0;
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	green_fini();
+	event_base_free(base);
+	return 0;
+}
+
+/* A job whose end is counted: the loop stops after the last. */
+struct task {
+	struct green_job job;
+	void (*fn)(void *);
+	void *arg;
+};
+
+static void
+task_main(void *arg)
+{
+	struct task *t = arg;
+
+	t->fn(t->arg);
+	if (--pending == 0)
+		green_loop_stop();
+}
+
+static void
+task_start(struct task *t, void (*fn)(void *), void *arg)
+{
+	*t = (struct task){.job = {.fn = task_main, .arg = t}, .fn = fn, .arg = arg};
+	pending++;
+	green_run(&t->job);
+}
+
+static void
+on_too_late(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	green_loop_stop();
+}
+
+/* Run the loop until all tasks have ended; a hang is a failure after 20 s. */
+static void
+run_all(void)
+{
+	struct timeval limit = {20, 0};
+	struct event *ev = evtimer_new(base, on_too_late, NULL);
+
+	evtimer_add(ev, &limit);
+	assert_int_equal(green_loop(), 0);
+	event_free(ev);
+	assert_int_equal(pending, 0);
+}
+
+/* ---- the cases ---- */
+
+static void
+count_up(void *arg)
+{
+	int *n = arg;
+
+	for (int i = 0; i < 10; i++) {
+		++*n;
+		green_yield();
+	}
+}
+
+static void
+test_spawn_and_yield(void **state)
+{
+	struct task t[20];
+	int n[20] = {0};
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		task_start(&t[i], count_up, &n[i]);
+	run_all();
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(n[i], 10);
+}
+
+static void
+sleep_100ms(void *arg)
+{
+	int64_t *took = arg, start = green_now();
+
+	green_sleep_until(green_deadline(100 * MS));
+	*took = green_now() - start;
+}
+
+static void
+test_sleeps_overlap_and_are_never_early(void **state)
+{
+	struct task t[200];
+	int64_t took[200], start = green_now();
+
+	(void)state;
+	for (int i = 0; i < 200; i++)
+		task_start(&t[i], sleep_100ms, &took[i]);
+	run_all();
+	for (int i = 0; i < 200; i++)
+		assert_true(took[i] >= 100 * MS);
+	assert_true(green_now() - start < 5000 * MS); /* one by one: 20 s */
+}
+
+struct mailbox {
+	struct green *green;
+	volatile int full;
+	int seen;
+	int rc;
+};
+
+static void
+wait_for_mail(void *arg)
+{
+	struct mailbox *m = arg;
+
+	m->green = green_self();
+	while (!m->full)
+		m->rc = green_park(GREEN_NEVER);
+	m->seen = m->full;
+}
+
+static void
+post_mail(void *arg)
+{
+	struct mailbox *m = arg;
+
+	m->full = 1;
+	green_wake(m->green);
+}
+
+static void
+test_park_and_wake(void **state)
+{
+	struct task a, b;
+	struct mailbox m = {0};
+
+	(void)state;
+	task_start(&a, wait_for_mail, &m);
+	task_start(&b, post_mail, &m);
+	run_all();
+	assert_int_equal(m.seen, 1);
+	assert_int_equal(m.rc, 0);
+}
+
+static void *
+post_from_thread(void *arg)
+{
+	usleep(20000);
+	post_mail(arg);
+	return NULL;
+}
+
+static void
+start_poster(void *arg)
+{
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, post_from_thread, arg), 0);
+	pthread_detach(thread);
+}
+
+static void
+test_wake_from_another_thread(void **state)
+{
+	struct task a[50], b[50];
+	struct mailbox m[50] = {0};
+
+	(void)state;
+	for (int i = 0; i < 50; i++) {
+		task_start(&a[i], wait_for_mail, &m[i]);
+		task_start(&b[i], start_poster, &m[i]);
+	}
+	run_all();
+	for (int i = 0; i < 50; i++)
+		assert_int_equal(m[i].seen, 1);
+}
+
+static void
+wake_before_park(void *arg)
+{
+	int *rc = arg;
+
+	green_wake(green_self());
+	*rc = green_park(green_deadline(10000 * MS));
+}
+
+static void
+test_early_wake_is_not_lost(void **state)
+{
+	struct task t;
+	int rc = -2;
+	int64_t start = green_now();
+
+	(void)state;
+	task_start(&t, wake_before_park, &rc);
+	run_all();
+	assert_int_equal(rc, 0);
+	assert_true(green_now() - start < 5000 * MS);
+}
+
+static void
+park_30ms(void *arg)
+{
+	int *err = arg;
+
+	errno = 0;
+	*err = green_park(green_deadline(30 * MS)) == -1 ? errno : 0;
+}
+
+static void
+test_park_deadline(void **state)
+{
+	struct task t;
+	int err = 0;
+
+	(void)state;
+	task_start(&t, park_30ms, &err);
+	run_all();
+	assert_int_equal(err, ETIMEDOUT);
+}
+
+/* ---- identity ---- */
+
+static __thread int tls_value = 7;
+static pthread_key_t key;
+
+struct who {
+	pthread_t self;
+	int initial, after, err;
+	void *specific;
+	char *local, *stack;
+	size_t stack_size;
+};
+
+static void
+check_identity(void *arg)
+{
+	struct who *w = arg;
+	pthread_attr_t attr;
+	char here;
+
+	w->local = &here;
+	w->self = pthread_self();
+	w->initial = tls_value;
+	tls_value = (int)(intptr_t)w;
+	assert_int_equal(pthread_setspecific(key, w), 0);
+	errno = (int)((intptr_t)w & 0xffff);
+	for (int i = 0; i < 5; i++)
+		green_yield();
+	w->err = errno;
+	green_sleep_until(green_deadline(100 * MS)); /* so that all are alive at once */
+	w->after = tls_value;
+	w->specific = pthread_getspecific(key);
+	tls_value = 7;
+	assert_int_equal(pthread_getattr_np(pthread_self(), &attr), 0);
+	pthread_attr_getstack(&attr, (void **)&w->stack, &w->stack_size);
+	pthread_attr_destroy(&attr);
+}
+
+static void
+test_each_has_its_own_identity(void **state)
+{
+	struct task t[30];
+	struct who w[30];
+
+	(void)state;
+	assert_int_equal(pthread_key_create(&key, NULL), 0);
+	for (int i = 0; i < 30; i++)
+		task_start(&t[i], check_identity, &w[i]);
+	run_all();
+	for (int i = 0; i < 30; i++) {
+		assert_int_equal(w[i].initial, 7);
+		assert_int_equal(w[i].after, (int)(intptr_t)&w[i]);
+		assert_int_equal(w[i].err, (int)((intptr_t)&w[i] & 0xffff));
+		assert_ptr_equal(w[i].specific, &w[i]);
+		assert_true(w[i].local > w[i].stack && w[i].local < w[i].stack + w[i].stack_size);
+		for (int j = 0; j < i; j++)
+			assert_false(pthread_equal(w[i].self, w[j].self));
+	}
+	assert_true(pthread_equal(pthread_self(), pthread_self()));
+	pthread_key_delete(key);
+}
+
+static int exits;
+
+static void
+count_exit(void *arg)
+{
+	(void)arg;
+	exits++;
+	assert_non_null(green_self());
+}
+
+static void
+nothing(void *arg)
+{
+	(void)arg;
+}
+
+static void
+test_pool_reuses_and_ends_threads(void **state)
+{
+	struct green_config config = {.stack_size = 256 * 1024, .at_exit = count_exit};
+	struct green_stats stats;
+	struct task t;
+
+	(void)state;
+	teardown(NULL);
+	base = green_event_base_new();
+	assert_int_equal(green_init(base, &config), 0);
+	exits = 0;
+	for (int i = 0; i < 100; i++) {
+		task_start(&t, nothing, NULL);
+		run_all();
+	}
+	green_get_stats(&stats);
+	assert_int_equal(stats.threads, 1);
+	assert_int_equal(stats.queued, 0);
+	green_fini();
+	assert_int_equal(exits, 1);
+	green_init(base, NULL);
+}
+
+static void
+test_pool_shrinks(void **state)
+{
+	struct task t[100];
+	int64_t took[100], until = green_deadline(15000 * MS);
+	struct green_stats stats;
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		task_start(&t[i], sleep_100ms, &took[i]);
+	run_all();
+	green_get_stats(&stats);
+	assert_true(stats.threads >= 50);
+	while (stats.threads > 10 && green_now() < until) {
+		task_start(&t[0], sleep_100ms, &took[0]);
+		run_all();
+		green_get_stats(&stats);
+	}
+	assert_true(stats.threads <= 10);
+}
+
+/* ---- many, beyond a limit on tasks ---- */
+
+static void
+test_jobs_queue_when_no_thread_can_be_made(void **state)
+{
+	struct task t[60];
+	int64_t took[60];
+	struct rlimit old, low;
+
+	(void)state;
+	if (geteuid() == 0)
+		skip(); /* root is not bound by RLIMIT_NPROC: tests/server has the pids cgroup */
+	assert_int_equal(getrlimit(RLIMIT_NPROC, &old), 0);
+	low = old;
+	low.rlim_cur = 20;
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &low), 0);
+	for (int i = 0; i < 60; i++)
+		task_start(&t[i], sleep_100ms, &took[i]);
+	setrlimit(RLIMIT_NPROC, &old);
+	run_all();
+}
+
+/* ---- descriptors ---- */
+
+struct pipe_end {
+	int fd;
+	int rc, err;
+	char byte;
+};
+
+static void
+read_when_ready(void *arg)
+{
+	struct pipe_end *p = arg;
+
+	errno = 0;
+	p->rc = green_fd_wait(p->fd, GREEN_READ, green_deadline(5000 * MS));
+	p->err = errno;
+	if (p->rc == 0)
+		assert_int_equal(read(p->fd, &p->byte, 1), 1);
+}
+
+static void
+write_later(void *arg)
+{
+	int *fd = arg;
+
+	green_sleep_until(green_deadline(20 * MS));
+	assert_int_equal(write(*fd, "x", 1), 1);
+}
+
+static void
+test_fd_wait(void **state)
+{
+	struct task a, b;
+	struct pipe_end p;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	for (int round = 0; round < 3; round++) {
+		p = (struct pipe_end){.fd = fds[0]};
+		task_start(&a, read_when_ready, &p);
+		task_start(&b, write_later, &fds[1]);
+		run_all();
+		assert_int_equal(p.rc, 0);
+		assert_int_equal(p.byte, 'x');
+	}
+	green_fd_close(fds[0]);
+	green_fd_close(fds[1]);
+}
+
+static void
+wait_20ms(void *arg)
+{
+	struct pipe_end *p = arg;
+
+	errno = 0;
+	p->rc = green_fd_wait(p->fd, GREEN_READ, green_deadline(20 * MS));
+	p->err = errno;
+}
+
+static void
+test_fd_wait_times_out(void **state)
+{
+	struct task a;
+	struct pipe_end p;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	p = (struct pipe_end){.fd = fds[0]};
+	task_start(&a, wait_20ms, &p);
+	run_all();
+	assert_int_equal(p.rc, -1);
+	assert_int_equal(p.err, ETIMEDOUT);
+	green_fd_close(fds[0]);
+	green_fd_close(fds[1]);
+}
+
+static void
+close_later(void *arg)
+{
+	int *fd = arg;
+
+	green_sleep_until(green_deadline(20 * MS));
+	green_fd_close(*fd);
+}
+
+static void
+test_close_ends_a_wait(void **state)
+{
+	struct task a, b;
+	struct pipe_end p;
+	int fds[2];
+
+	(void)state;
+	assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	p = (struct pipe_end){.fd = fds[0]};
+	task_start(&a, read_when_ready, &p);
+	task_start(&b, close_later, &fds[0]);
+	run_all();
+	assert_int_equal(p.rc, -1);
+	assert_int_equal(p.err, EBADF);
+	green_fd_close(fds[1]);
+}
+
+static void
+test_regular_file_is_always_ready(void **state)
+{
+	struct task a;
+	struct pipe_end p = {.fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC)};
+
+	(void)state;
+	task_start(&a, wait_20ms, &p);
+	run_all();
+	assert_int_equal(p.err, EPERM);
+	close(p.fd);
+}
+
+static int edges;
+
+static void
+on_edge(int fd, int events, void *arg)
+{
+	char c;
+
+	(void)arg;
+	if ((events & GREEN_READ) && read(fd, &c, 1) == 1)
+		edges++;
+}
+
+static void
+write_five(void *arg)
+{
+	int *fd = arg;
+
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(write(*fd, "x", 1), 1);
+		green_sleep_until(green_deadline(5 * MS));
+	}
+}
+
+static void
+test_watch(void **state)
+{
+	struct task a;
+	int fds[2];
+
+	(void)state;
+	edges = 0;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+	assert_int_equal(green_fd_watch(fds[0], on_edge, NULL), 0);
+	task_start(&a, write_five, &fds[1]);
+	run_all();
+	assert_int_equal(edges, 5);
+	green_fd_close(fds[0]);
+	green_fd_close(fds[1]);
+}
+
+/* ---- offload ---- */
+
+struct errand {
+	pthread_t on;
+	int err;
+};
+
+static void
+run_errand(void *arg)
+{
+	struct errand *e = arg;
+
+	e->on = pthread_self();
+	usleep(50000);
+	errno = ENOENT;
+}
+
+static void
+send_on_errand(void *arg)
+{
+	struct errand *e = arg;
+
+	assert_int_equal(green_offload(run_errand, e), 0);
+	e->err = errno;
+	assert_false(pthread_equal(e->on, pthread_self()));
+}
+
+static void
+test_offload(void **state)
+{
+	struct task t[20];
+	struct errand e[20];
+	int64_t start = green_now();
+
+	(void)state;
+	for (int i = 0; i < 20; i++)
+		task_start(&t[i], send_on_errand, &e[i]);
+	run_all();
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(e[i].err, ENOENT);
+	assert_true(green_now() - start < 800 * MS); /* one by one: 1 s */
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	    CASE(test_spawn_and_yield),
+	    CASE(test_sleeps_overlap_and_are_never_early),
+	    CASE(test_park_and_wake),
+	    CASE(test_wake_from_another_thread),
+	    CASE(test_early_wake_is_not_lost),
+	    CASE(test_park_deadline),
+	    CASE(test_each_has_its_own_identity),
+	    CASE(test_pool_reuses_and_ends_threads),
+	    CASE(test_pool_shrinks),
+	    CASE(test_jobs_queue_when_no_thread_can_be_made),
+	    CASE(test_fd_wait),
+	    CASE(test_fd_wait_times_out),
+	    CASE(test_close_ends_a_wait),
+	    CASE(test_regular_file_is_always_ready),
+	    CASE(test_watch),
+	    CASE(test_offload),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

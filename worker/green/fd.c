@@ -1,0 +1,350 @@
+/*
+ * Waiting for descriptors. Each descriptor has an entry in a table; the first
+ * wait registers it with the event loop once, for reading and writing, edge-
+ * triggered, and the registration stays until the descriptor is closed. Who
+ * waits has tried the call before and tries it again afterwards, so an edge that came
+ * in between only costs one more try.
+ *
+ * A close is seen by the hooks (hooks_fd.c). On another OS thread it may not touch the event
+ * loop: it marks the entry and leaves the rest to the loop.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "worker/green/internal.h"
+#include "worker/green/real.h"
+
+/* fs.nr_open's usual limit: 1,048,576 descriptors, in chunks made when one of them waits. */
+#define CHUNK   1024
+#define NCHUNKS 1024
+
+/* One green thread's wait for one descriptor; on its stack. */
+struct fd_waiter {
+	TAILQ_ENTRY(fd_waiter) link;
+	struct green *green;
+	int events; /* GREEN_READ, GREEN_WRITE */
+	bool ready, closed;
+};
+
+struct fd_entry {
+	struct event event;
+	TAILQ_HEAD(, fd_waiter) waiters;
+	void (*watch)(int fd, int events, void *arg);
+	void *watch_arg;
+	_Atomic bool registered;
+	_Atomic bool stale; /* closed on another OS thread, not yet taken down */
+	_Atomic(struct fd_entry *) closed_next;
+};
+
+static _Atomic(struct fd_entry *) chunks[NCHUNKS];
+static _Atomic(struct fd_entry *) closed_list;
+
+/* The entry if there has ever been one; from any OS thread. */
+static struct fd_entry *
+entry_peek(int fd)
+{
+	struct fd_entry *chunk;
+
+	if (fd < 0 || fd >= CHUNK * NCHUNKS)
+		return NULL;
+	chunk = atomic_load_explicit(&chunks[fd / CHUNK], memory_order_acquire);
+	return chunk == NULL ? NULL : &chunk[fd % CHUNK];
+}
+
+static struct fd_entry *
+entry_get(int fd)
+{
+	struct fd_entry *chunk;
+
+	if (fd < 0 || fd >= CHUNK * NCHUNKS) {
+		errno = EBADF;
+		return NULL;
+	}
+	if (atomic_load_explicit(&chunks[fd / CHUNK], memory_order_acquire) == NULL) {
+		chunk = calloc(CHUNK, sizeof(*chunk));
+		if (chunk == NULL)
+			return NULL;
+		for (int i = 0; i < CHUNK; i++)
+			TAILQ_INIT(&chunk[i].waiters);
+		atomic_store_explicit(&chunks[fd / CHUNK], chunk, memory_order_release);
+	}
+	return entry_peek(fd);
+}
+
+void
+green_fd_fini(void)
+{
+	for (int i = 0; i < NCHUNKS; i++) {
+		struct fd_entry *chunk = atomic_exchange(&chunks[i], NULL);
+
+		for (int j = 0; chunk != NULL && j < CHUNK; j++)
+			if (atomic_load(&chunk[j].registered))
+				event_del(&chunk[j].event);
+		free(chunk);
+	}
+	atomic_store(&closed_list, NULL);
+}
+
+/* The epoll set is shared with the parent: touch nothing, only forget. */
+void
+green_fd_after_fork(void)
+{
+	for (int i = 0; i < NCHUNKS; i++)
+		atomic_store(&chunks[i], NULL);
+	atomic_store(&closed_list, NULL);
+}
+
+static void
+wake_waiters(struct fd_entry *e, int events, bool closed)
+{
+	struct fd_waiter *w;
+
+	TAILQ_FOREACH (w, &e->waiters, link) {
+		if (!closed && (w->events & events) == 0)
+			continue;
+		w->ready = true;
+		w->closed = w->closed || closed;
+		green_wake(w->green);
+	}
+}
+
+static void
+on_edge(evutil_socket_t fd, short what, void *arg)
+{
+	struct fd_entry *e = arg;
+	int events = ((what & EV_READ) ? GREEN_READ : 0) | ((what & EV_WRITE) ? GREEN_WRITE : 0);
+
+	wake_waiters(e, events, false);
+	if (e->watch != NULL)
+		e->watch((int)fd, events, e->watch_arg);
+}
+
+/* On the loop's OS thread: end the registration and all waits. */
+static void
+entry_unregister(struct fd_entry *e)
+{
+	if (!atomic_exchange(&e->registered, false))
+		return;
+	atomic_store(&e->stale, false);
+	event_del(&e->event);
+	e->watch = NULL;
+	wake_waiters(e, 0, true);
+}
+
+static int
+entry_register(int fd, struct fd_entry *e)
+{
+	struct stat st;
+
+	if (atomic_load(&e->stale))
+		entry_unregister(e);
+	if (atomic_load(&e->registered))
+		return 0;
+	if (fstat(fd, &st) == -1)
+		return -1;
+	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) {
+		errno = EPERM;
+		return -1;
+	}
+	errno = 0;
+	event_assign(
+	    &e->event, green_base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_edge, e);
+	if (event_add(&e->event, NULL) == -1) {
+		if (errno == 0)
+			errno = ENOMEM;
+		return -1;
+	}
+	atomic_store(&e->registered, true);
+	return 0;
+}
+
+void
+green_fd_forget(int fd)
+{
+	struct fd_entry *e = entry_peek(fd), *head;
+
+	if (e == NULL || !atomic_load(&e->registered))
+		return;
+	if (green_tls_loop) {
+		entry_unregister(e);
+		return;
+	}
+	if (atomic_exchange(&e->stale, true))
+		return;
+	head = atomic_load(&closed_list);
+	do
+		atomic_store(&e->closed_next, head);
+	while (!atomic_compare_exchange_weak(&closed_list, &head, e));
+	green_notify_loop();
+}
+
+void
+green_fd_forget_range(unsigned first, unsigned last)
+{
+	if (last >= CHUNK * NCHUNKS)
+		last = CHUNK * NCHUNKS - 1;
+	for (unsigned fd = first; fd <= last; fd++) {
+		if (atomic_load_explicit(&chunks[fd / CHUNK], memory_order_acquire) == NULL)
+			fd |= CHUNK - 1; /* on to the next chunk */
+		else
+			green_fd_forget((int)fd);
+	}
+}
+
+void
+green_fd_drain_closed(void)
+{
+	struct fd_entry *e = atomic_exchange(&closed_list, NULL), *next;
+
+	for (; e != NULL; e = next) {
+		next = atomic_load(&e->closed_next);
+		if (atomic_load(&e->stale))
+			entry_unregister(e);
+	}
+}
+
+/* On no green thread: the plain system call does. */
+static int
+os_thread_wait(int fd, int events, int64_t deadline)
+{
+	struct pollfd p = {.fd = fd};
+	int rc;
+
+	p.events =
+	    (short)(((events & GREEN_READ) ? POLLIN : 0) | ((events & GREEN_WRITE) ? POLLOUT : 0));
+	do {
+		int64_t ns = deadline - green_now();
+		struct timespec ts = {0, 0};
+
+		if (ns > 0)
+			ts = (struct timespec){ns / 1000000000, ns % 1000000000};
+		rc = REAL(ppoll)(&p, 1, deadline == GREEN_NEVER ? NULL : &ts, NULL);
+	} while (rc == -1 && errno == EINTR);
+	if (rc == 0)
+		errno = ETIMEDOUT;
+	else if (rc == 1 && (p.revents & POLLNVAL)) {
+		errno = EBADF;
+		rc = -1;
+	}
+	return rc == 1 ? 0 : -1;
+}
+
+int
+green_fd_wait(int fd, int events, int64_t deadline)
+{
+	struct fd_waiter w = {.green = green_tls_self, .events = events};
+	struct fd_entry *e;
+	int rc = 0;
+
+	if (w.green == NULL)
+		return os_thread_wait(fd, events, deadline);
+	e = entry_get(fd);
+	if (e == NULL || entry_register(fd, e) == -1)
+		return -1;
+	TAILQ_INSERT_TAIL(&e->waiters, &w, link);
+	while (rc == 0 && !w.ready)
+		rc = green_park(deadline);
+	TAILQ_REMOVE(&e->waiters, &w, link);
+	if (w.closed) {
+		errno = EBADF;
+		return -1;
+	}
+	if (w.ready)
+		return 0;
+	errno = ETIMEDOUT;
+	return -1;
+}
+
+int
+green_fd_watch(int fd, void (*cb)(int fd, int events, void *arg), void *arg)
+{
+	struct fd_entry *e = entry_get(fd);
+
+	if (e == NULL)
+		return -1;
+	if (cb != NULL && entry_register(fd, e) == -1)
+		return -1;
+	e->watch = cb;
+	e->watch_arg = arg;
+	return 0;
+}
+
+int
+green_fd_close(int fd)
+{
+	green_fd_forget(fd);
+	return REAL(close)(fd);
+}
+
+/* ---- poll(2) over several: the hooks of poll, select and the sleepers on sets ---- */
+
+static int
+poll_events(short events)
+{
+	return ((events & (POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND | POLLRDHUP)) ? GREEN_READ
+										    : 0) |
+	       ((events & (POLLOUT | POLLWRNORM | POLLWRBAND)) ? GREEN_WRITE : 0) |
+	       (events == 0 ? GREEN_READ : 0); /* errors and hang-ups come with either */
+}
+
+/* Put w on its descriptor's list, unless that is to be ignored (w->green stays NULL). */
+static int
+poll_register(struct fd_waiter *w, const struct pollfd *p)
+{
+	struct fd_entry *e;
+
+	w->green = NULL;
+	if (p->fd < 0)
+		return 0;
+	e = entry_get(p->fd);
+	if (e == NULL || entry_register(p->fd, e) == -1)
+		return -1;
+	*w = (struct fd_waiter){.green = green_tls_self, .events = poll_events(p->events)};
+	TAILQ_INSERT_TAIL(&e->waiters, w, link);
+	return 0;
+}
+
+static void
+poll_unregister(struct fd_waiter *ws, const struct pollfd *fds, nfds_t n)
+{
+	for (nfds_t i = 0; i < n; i++)
+		if (ws[i].green != NULL)
+			TAILQ_REMOVE(&entry_peek(fds[i].fd)->waiters, &ws[i], link);
+}
+
+/*
+ * poll(2) on a green thread, after a try that found nothing ready: what becomes ready from
+ * then on gives an edge, also on a descriptor that is registered only now. Returns as poll
+ * does. A descriptor that cannot be registered (a regular file, or closed meanwhile) ends it:
+ * the real poll knows what to say.
+ */
+int
+green_fd_poll(struct pollfd *fds, nfds_t nfds, int64_t deadline)
+{
+	struct fd_waiter few[16], *ws = few;
+	bool again = true;
+	nfds_t n;
+	int rc;
+
+	if (nfds > sizeof(few) / sizeof(few[0]) && (ws = calloc(nfds, sizeof(*ws))) == NULL)
+		return -1;
+	do {
+		for (n = 0; n < nfds; n++)
+			if (poll_register(&ws[n], &fds[n]) == -1)
+				break;
+		if (n < nfds || green_park(deadline) == -1)
+			again = false;
+		poll_unregister(ws, fds, n);
+		rc = REAL(poll)(fds, nfds, 0);
+	} while (again && rc == 0);
+	if (rc == 0 && n < nfds) {
+		errno = ENOMEM;
+		rc = -1;
+	}
+	if (ws != few)
+		free(ws);
+	return rc;
+}

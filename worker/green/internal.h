@@ -1,0 +1,85 @@
+/* What the files of the green-thread runtime share among themselves. */
+#ifndef GREEN_INTERNAL_H
+#define GREEN_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "worker/green/context.h"
+#include "worker/green/green.h"
+
+/* Whether somebody asked to wake it, and whether it sleeps. See green_wake. */
+enum green_state { GREEN_RUNNING, GREEN_PARKED, GREEN_WOKEN };
+
+struct green {
+	struct context context;   /* where it goes on */
+	struct identity identity; /* its pthread */
+	void *stack;              /* owned mapping, guard page first */
+	size_t stack_size;        /* with the guard page */
+	char *entry;              /* top of its own frames, below the parked ones */
+	_Atomic int state;        /* enum green_state */
+	bool timed_out;
+	bool used; /* ran since the stack was last trimmed */
+	bool retiring;
+	bool exited;              /* green_main is over: the kernel half may end */
+	_Atomic uint32_t release; /* futex: the kernel half sleeps while it is 0 */
+	struct green_job *job;
+	struct event timer;             /* for green_park's deadline */
+	TAILQ_ENTRY(green) link;        /* on the run queue, the idle list or the dying list */
+	_Atomic(struct green *) remote; /* next on the list of those woken from other OS threads */
+};
+TAILQ_HEAD(green_list, green);
+
+/* This thread's green thread; NULL on the loop and on OS threads, and in a forked child. */
+extern __thread struct green *green_tls_self __attribute__((tls_model("initial-exec")));
+
+/* Whether this OS thread is the loop's (true on every green thread too). */
+extern __thread bool green_tls_loop __attribute__((tls_model("initial-exec")));
+
+extern struct event_base *green_base;
+
+/* thread.c: the identity, a pthread whose kernel half parks */
+struct green *green_thread_new(size_t stack_size);
+/* Let the kernel half end; then join (without waiting: EBUSY) and free. */
+void green_thread_release(struct green *);
+int green_thread_join(struct green *, bool wait);
+void green_thread_trim(struct green *);
+
+/* sched.c */
+void green_born(struct green *);
+_Noreturn void green_main(void *);
+void green_notify_loop(void);
+
+/* fd.c */
+void green_fd_fini(void);
+void green_fd_after_fork(void);
+/* Descriptor fd is about to be closed, by whichever thread: who waits gets EBADF. */
+void green_fd_forget(int fd);
+void green_fd_forget_range(unsigned first, unsigned last);
+/* The loop's share of closes on other OS threads. */
+void green_fd_drain_closed(void);
+struct pollfd;
+int green_fd_poll(struct pollfd *, unsigned long nfds, int64_t deadline);
+
+/* waitq.c: waiting by address, for everything that is released in memory */
+struct waiter {
+	TAILQ_ENTRY(waiter) link;
+	const void *addr;
+	struct green *green;
+	bool queued; /* guarded by the bucket's lock */
+};
+void waitq_add(struct waiter *, const void *addr);
+/* Returns whether it had been woken, that is, was no longer queued. */
+bool waitq_remove(struct waiter *);
+void waitq_wake(const void *addr, int n);
+void waitq_after_fork(void);
+
+/* offload.c */
+void green_offload_fini(void);
+void green_offload_after_fork(void);
+
+#endif

@@ -1,0 +1,587 @@
+/*
+ * The scheduler: a run queue that the loop's OS thread works off after each
+ * pass of the event loop, and a pool of green threads that take jobs.
+ *
+ * A green thread runs until it parks; it then switches to the loop, never to
+ * another green thread. green_wake puts it back on the run queue, from any OS
+ * thread: the others go through a lock-free list and an eventfd.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "worker/green/internal.h"
+#include "worker/green/real.h"
+
+#define STACK_DEFAULT     (8UL << 20)
+#define MAX_IDLE_DEFAULT  64
+#define HOUSEKEEPING_SECS 1
+#define SPAWN_RETRY_USECS 50000
+
+struct event_base *green_base;
+
+static struct {
+	struct green_config config;
+	struct green *current;
+	struct context loop;
+	void *loop_tp;
+	struct green_list run;               /* runnable, in order */
+	struct green_list idle;              /* pooled, the one used last first */
+	struct green_list dying;             /* their kernel half is ending */
+	struct green_job *jobs, **jobs_tail; /* that wait for a thread */
+	size_t njobs;
+	size_t threads, busy, nidle,
+	    idle_low;  /* idle_low: least nidle since the last housekeeping */
+	size_t unborn; /* created, their kernel half is still starting */
+	uint64_t switches;
+	bool stop;
+	void (*on_pass)(void *);
+	void *on_pass_arg;
+	int wake_fd;
+	struct event wake_event, housekeeping, retry;
+	_Atomic(struct green *) remote; /* woken by other OS threads, newest first */
+	_Atomic(struct green *) born;   /* new ones, likewise */
+	_Atomic bool poked;             /* the eventfd has been written since the last drain */
+} rt;
+
+int64_t
+green_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t
+green_deadline(int64_t ns)
+{
+	int64_t deadline;
+
+	if (ns < 0 || __builtin_add_overflow(green_now(), ns, &deadline))
+		return GREEN_NEVER;
+	return deadline;
+}
+
+struct green *
+green_self(void)
+{
+	return green_tls_self;
+}
+
+/* ---- switching ---- */
+
+static void
+green_resume(struct green *g)
+{
+	rt.current = g;
+	rt.switches++;
+	g->used = true;
+	context_switch(&rt.loop, &g->context, g->identity.tp);
+	rt.current = NULL;
+}
+
+static void
+green_suspend(struct green *g)
+{
+	context_switch(&g->context, &rt.loop, rt.loop_tp);
+}
+
+static void
+green_enqueue(struct green *g)
+{
+	TAILQ_INSERT_TAIL(&rt.run, g, link);
+}
+
+/* Make the loop come round; once between two drains. */
+void
+green_notify_loop(void)
+{
+	uint64_t one = 1;
+
+	if (atomic_exchange(&rt.poked, true))
+		return;
+	while (REAL(write)(rt.wake_fd, &one, sizeof(one)) == -1 && errno == EINTR)
+		;
+}
+
+static void
+remote_push(_Atomic(struct green *) *list, struct green *g)
+{
+	struct green *head = atomic_load_explicit(list, memory_order_relaxed);
+
+	do
+		atomic_store_explicit(&g->remote, head, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak(list, &head, g));
+	green_notify_loop();
+}
+
+/* Take a list that others push to, in the order of pushing. */
+static struct green *
+remote_take(_Atomic(struct green *) *list)
+{
+	struct green *g = atomic_exchange(list, NULL), *ordered = NULL, *next;
+
+	for (; g != NULL; g = next) {
+		next = atomic_load_explicit(&g->remote, memory_order_relaxed);
+		atomic_store_explicit(&g->remote, ordered, memory_order_relaxed);
+		ordered = g;
+	}
+	return ordered;
+}
+
+void
+green_wake(struct green *g)
+{
+	if (atomic_exchange(&g->state, GREEN_WOKEN) != GREEN_PARKED)
+		return; /* runs, or is woken already: its next park returns at once */
+	if (green_tls_loop)
+		green_enqueue(g);
+	else
+		remote_push(&rt.remote, g);
+}
+
+static void
+on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct green *g = arg;
+
+	(void)fd;
+	(void)what;
+	if (atomic_exchange(&g->state, GREEN_WOKEN) == GREEN_PARKED) {
+		g->timed_out = true;
+		green_enqueue(g);
+	}
+}
+
+static void
+timer_add(struct green *g, int64_t deadline)
+{
+	int64_t ns = deadline - green_now();
+	struct timeval tv = {0, 0};
+
+	if (ns > 0) {
+		ns += 999; /* never early */
+		tv.tv_sec = ns / 1000000000;
+		tv.tv_usec = ns % 1000000000 / 1000;
+	}
+	evtimer_add(&g->timer, &tv);
+}
+
+int
+green_park(int64_t deadline)
+{
+	struct green *g = rt.current;
+	int expected = GREEN_RUNNING;
+
+	g->timed_out = false;
+	if (atomic_compare_exchange_strong(&g->state, &expected, GREEN_PARKED)) {
+		/* From here another OS thread may wake us, which only queues us. */
+		if (deadline != GREEN_NEVER)
+			timer_add(g, deadline);
+		green_suspend(g);
+		if (deadline != GREEN_NEVER && !g->timed_out)
+			evtimer_del(&g->timer);
+	}
+	atomic_store(&g->state, GREEN_RUNNING);
+	if (g->timed_out) {
+		errno = ETIMEDOUT;
+		return -1;
+	}
+	return 0;
+}
+
+void
+green_yield(void)
+{
+	struct green *g = rt.current;
+
+	atomic_store(&g->state, GREEN_WOKEN);
+	green_enqueue(g);
+	green_suspend(g);
+	atomic_store(&g->state, GREEN_RUNNING);
+}
+
+void
+green_sleep_until(int64_t deadline)
+{
+	while (green_now() < deadline)
+		(void)green_park(deadline);
+}
+
+/* ---- threads and jobs ---- */
+
+static struct green_job *
+job_take(void)
+{
+	struct green_job *job = rt.jobs;
+
+	if (job != NULL) {
+		rt.jobs = job->next;
+		if (rt.jobs == NULL)
+			rt.jobs_tail = &rt.jobs;
+		rt.njobs--;
+	}
+	return job;
+}
+
+static void
+green_go_idle(struct green *g)
+{
+	rt.busy--;
+	rt.nidle++;
+	TAILQ_INSERT_HEAD(&rt.idle, g, link);
+	/* nobody but green_run and housekeeping knows an idle thread: no wake can come early */
+	atomic_store(&g->state, GREEN_PARKED);
+	green_suspend(g);
+	atomic_store(&g->state, GREEN_RUNNING);
+}
+
+/* A pooled thread's life, on its own stack. */
+_Noreturn void
+green_main(void *arg)
+{
+	struct green *g = arg;
+
+	atomic_store(&g->state, GREEN_RUNNING);
+	for (;;) {
+		struct green_job *job = g->job;
+
+		g->job = NULL;
+		if (job == NULL)
+			job = job_take();
+		if (job != NULL)
+			job->fn(job->arg);
+		else if (g->retiring)
+			break;
+		else
+			green_go_idle(g);
+	}
+	if (rt.config.at_exit != NULL)
+		rt.config.at_exit(rt.config.arg);
+	g->exited = true;
+	green_suspend(g);
+	abort(); /* nobody switches to one that has exited */
+}
+
+/* On the kernel half's own OS thread. */
+void
+green_born(struct green *g)
+{
+	remote_push(&rt.born, g);
+}
+
+/* Have as many threads on their way as jobs wait; on a limit, try again a little later. */
+static void
+spawn_threads(void)
+{
+	while (rt.unborn < rt.njobs) {
+		struct green *g = green_thread_new(rt.config.stack_size);
+
+		if (g == NULL) {
+			/* a limit: the jobs wait for those that run, and we try again */
+			struct timeval tv = {0, SPAWN_RETRY_USECS};
+			if (!evtimer_pending(&rt.retry, NULL))
+				evtimer_add(&rt.retry, &tv);
+			return;
+		}
+		rt.unborn++;
+	}
+}
+
+static void
+on_retry(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	spawn_threads();
+}
+
+void
+green_run(struct green_job *job)
+{
+	struct green *g = TAILQ_FIRST(&rt.idle);
+
+	if (g != NULL) {
+		TAILQ_REMOVE(&rt.idle, g, link);
+		if (--rt.nidle < rt.idle_low)
+			rt.idle_low = rt.nidle;
+		rt.busy++;
+		g->job = job;
+		green_wake(g);
+		return;
+	}
+	job->next = NULL;
+	*rt.jobs_tail = job;
+	rt.jobs_tail = &job->next;
+	rt.njobs++;
+	spawn_threads();
+}
+
+/* A thread that ended leaves its stack: let the kernel half go, and join it later. */
+static void
+green_bury(struct green *g)
+{
+	rt.threads--;
+	rt.busy--;
+	TAILQ_INSERT_TAIL(&rt.dying, g, link);
+	green_thread_release(g);
+}
+
+static void
+green_retire_idle(size_t n)
+{
+	struct green *g;
+
+	while (n-- > 0 && (g = TAILQ_LAST(&rt.idle, green_list)) != NULL) {
+		TAILQ_REMOVE(&rt.idle, g, link);
+		rt.nidle--;
+		rt.busy++;
+		g->retiring = true;
+		green_wake(g);
+	}
+}
+
+static void
+join_dying(bool wait)
+{
+	struct green *g, *next;
+
+	for (g = TAILQ_FIRST(&rt.dying); g != NULL; g = next) {
+		next = TAILQ_NEXT(g, link);
+		TAILQ_REMOVE(&rt.dying, g, link);
+		if (green_thread_join(g, wait) != 0)
+			TAILQ_INSERT_HEAD(&rt.dying, g, link);
+	}
+}
+
+/*
+ * Once a second: give back what idle threads used of their stacks, and end half of
+ * those that were not needed at any time since the last round.
+ */
+static void
+on_housekeeping(evutil_socket_t fd, short what, void *arg)
+{
+	struct green *g;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	TAILQ_FOREACH (g, &rt.idle, link) {
+		if (g->used)
+			green_thread_trim(g);
+		g->used = false;
+	}
+	join_dying(false);
+	if (rt.idle_low > rt.config.max_idle)
+		green_retire_idle((rt.idle_low - rt.config.max_idle + 1) / 2);
+	rt.idle_low = rt.nidle;
+}
+
+/* ---- the loop ---- */
+
+static void
+on_wake_fd(evutil_socket_t fd, short what, void *arg)
+{
+	/* Edge-triggered and never read: the loop came round, that is all. */
+	(void)fd;
+	(void)what;
+	(void)arg;
+}
+
+static void
+drain_remote(void)
+{
+	struct green *g, *next;
+
+	if (!atomic_exchange(&rt.poked, false))
+		return;
+	for (g = remote_take(&rt.remote); g != NULL; g = next) {
+		next = atomic_load_explicit(&g->remote, memory_order_relaxed);
+		green_enqueue(g);
+	}
+	for (g = remote_take(&rt.born); g != NULL; g = next) {
+		next = atomic_load_explicit(&g->remote, memory_order_relaxed);
+		rt.unborn--;
+		rt.threads++;
+		rt.busy++;
+		evtimer_assign(&g->timer, green_base, on_deadline, g);
+		atomic_store(&g->state, GREEN_WOKEN);
+		green_enqueue(g);
+	}
+	green_fd_drain_closed();
+}
+
+/* Those that are runnable now; who becomes so meanwhile waits for the next pass. */
+static void
+run_queue(void)
+{
+	struct green_list now;
+	struct green *g;
+
+	TAILQ_INIT(&now);
+	TAILQ_CONCAT(&now, &rt.run, link);
+	while ((g = TAILQ_FIRST(&now)) != NULL) {
+		TAILQ_REMOVE(&now, g, link);
+		green_resume(g);
+		if (g->exited)
+			green_bury(g);
+	}
+}
+
+static int
+loop_pass(void)
+{
+	int flags = EVLOOP_ONCE;
+
+	if (!TAILQ_EMPTY(&rt.run) || atomic_load(&rt.poked))
+		flags |= EVLOOP_NONBLOCK;
+	if (event_base_loop(green_base, flags) == -1)
+		return -1;
+	drain_remote();
+	run_queue();
+	if (rt.on_pass != NULL)
+		rt.on_pass(rt.on_pass_arg);
+	return 0;
+}
+
+int
+green_loop(void)
+{
+	rt.stop = false;
+	while (!rt.stop)
+		if (loop_pass() == -1)
+			return -1;
+	return 0;
+}
+
+void
+green_loop_stop(void)
+{
+	rt.stop = true;
+	event_base_loopbreak(green_base);
+}
+
+void
+green_on_pass(void (*fn)(void *), void *arg)
+{
+	rt.on_pass = fn;
+	rt.on_pass_arg = arg;
+}
+
+static void
+quiet_libevent(int severity, const char *msg)
+{
+	/* it would write to standard error; what fails is reported by return values */
+	(void)severity;
+	(void)msg;
+}
+
+struct event_base *
+green_event_base_new(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base;
+
+	if (config == NULL)
+		return NULL;
+	event_set_log_callback(quiet_libevent);
+	event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_O1);
+	/*
+	 * The cached time is from before a callback, and a green thread may run for long:
+	 * a timer counted from it would be early. Without PRECISE it ticks in 4 ms.
+	 */
+	event_config_set_flag(config,
+	    EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME | EVENT_BASE_FLAG_PRECISE_TIMER);
+	base = event_base_new_with_config(config);
+	event_config_free(config);
+	return base;
+}
+
+/* In a forked child only the forking thread exists; it goes on as an OS thread. */
+static void
+after_fork_child(void)
+{
+	green_tls_self = NULL;
+	green_tls_loop = false;
+	waitq_after_fork();
+	green_fd_after_fork();
+	green_offload_after_fork();
+}
+
+static int
+loop_events_init(void)
+{
+	struct timeval second = {HOUSEKEEPING_SECS, 0};
+
+	rt.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (rt.wake_fd == -1)
+		return -1;
+	event_assign(
+	    &rt.wake_event, green_base, rt.wake_fd, EV_READ | EV_ET | EV_PERSIST, on_wake_fd, NULL);
+	event_assign(&rt.housekeeping, green_base, -1, EV_PERSIST, on_housekeeping, NULL);
+	evtimer_assign(&rt.retry, green_base, on_retry, NULL);
+	if (event_add(&rt.wake_event, NULL) == -1 || event_add(&rt.housekeeping, &second) == -1)
+		return -1;
+	return 0;
+}
+
+int
+green_init(struct event_base *base, const struct green_config *config)
+{
+	static bool atfork_done;
+
+	memset(&rt, 0, sizeof(rt));
+	if (config != NULL)
+		rt.config = *config;
+	if (rt.config.stack_size == 0)
+		rt.config.stack_size = STACK_DEFAULT;
+	if (rt.config.max_idle == 0)
+		rt.config.max_idle = MAX_IDLE_DEFAULT;
+	TAILQ_INIT(&rt.run);
+	TAILQ_INIT(&rt.idle);
+	TAILQ_INIT(&rt.dying);
+	rt.jobs_tail = &rt.jobs;
+	green_base = base;
+	context_init();
+	rt.loop_tp = context_thread_pointer();
+	green_tls_loop = true;
+	if (!atfork_done && (errno = pthread_atfork(NULL, NULL, after_fork_child)) != 0)
+		return -1;
+	atfork_done = true;
+	return loop_events_init();
+}
+
+/* A job was given up on purpose while its thread still runs: such threads are left alone. */
+void
+green_fini(void)
+{
+	while (rt.unborn > 0)
+		loop_pass();
+	green_retire_idle(rt.nidle);
+	while (!TAILQ_EMPTY(&rt.run)) {
+		run_queue();
+	}
+	join_dying(true);
+	green_offload_fini();
+	event_del(&rt.wake_event);
+	event_del(&rt.housekeeping);
+	evtimer_del(&rt.retry);
+	green_fd_fini();
+	REAL(close)(rt.wake_fd);
+	green_tls_loop = false;
+	green_base = NULL;
+}
+
+void
+green_get_stats(struct green_stats *s)
+{
+	s->threads = rt.threads;
+	s->busy = rt.busy;
+	s->queued = rt.njobs;
+	s->switches = rt.switches;
+}

@@ -1,0 +1,174 @@
+/*
+ * The identity of a green thread: a pthread created on the green thread's own
+ * stack, whose kernel half records who it is and sleeps in its first frame.
+ * The loop's OS thread runs the green thread below that frame, with that
+ * pthread's thread pointer (DESIGN section 2).
+ *
+ *	high   thread control block, thread-local storage (glibc puts them here)
+ *	       start_thread, half_main: the kernel half sleeps here
+ *	       GAP, untouched: should a signal that cannot be blocked (glibc's
+ *	         setuid broadcast) run on the kernel half, its frame lies here
+ *	entry  the green thread's frames, down to
+ *	low    the guard page
+ */
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "worker/green/internal.h"
+#include "worker/green/real.h"
+
+#define GUARD 4096
+#define GAP   (16 * 1024)
+/* What a pooled thread keeps of its stack; deeper pages are given back. */
+#define KEEP (32 * 1024)
+
+__thread struct green *green_tls_self;
+__thread bool green_tls_loop;
+
+/*
+ * Sleep until *release is not 0. A raw system call: libc's syscall(3) would use
+ * the stack below, which is another's by now.
+ */
+static inline void
+park_kernel_half(_Atomic uint32_t *release)
+{
+	while (atomic_load_explicit(release, memory_order_acquire) == 0) {
+#ifdef __x86_64__
+		long rc = SYS_futex;
+		register long timeout __asm__("r10") = 0;
+		__asm__ volatile("syscall"
+				 : "+a"(rc)
+				 : "D"(release), "S"(FUTEX_WAIT_PRIVATE), "d"(0), "r"(timeout)
+				 : "rcx", "r11", "memory");
+#else
+		register long nr __asm__("x8") = SYS_futex;
+		register long x0 __asm__("x0") = (long)release;
+		register long x1 __asm__("x1") = FUTEX_WAIT_PRIVATE;
+		register long x2 __asm__("x2") = 0;
+		register long x3 __asm__("x3") = 0;
+		__asm__ volatile("svc #0"
+				 : "+r"(x0)
+				 : "r"(nr), "r"(x1), "r"(x2), "r"(x3)
+				 : "memory");
+#endif
+	}
+}
+
+static void *
+half_main(void *arg)
+{
+	struct green *g = arg;
+
+	green_tls_self = g;
+	green_tls_loop = true;
+	g->identity.tp = context_thread_pointer();
+	g->identity.thread = pthread_self();
+	g->identity.tid = (pid_t)syscall(SYS_gettid);
+	g->entry = (char *)(((uintptr_t)__builtin_frame_address(0) - GAP) & ~(uintptr_t)63);
+	context_make(&g->context, (char *)g->stack + GUARD, g->entry, green_main, g);
+	green_born(g);
+	park_kernel_half(&g->release);
+	/* the green thread is over; what follows (destructors) runs as an OS thread */
+	green_tls_self = NULL;
+	green_tls_loop = false;
+	return NULL;
+}
+
+static void *
+stack_map(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	if (mprotect(p, GUARD, PROT_NONE) == -1) {
+		int saved = errno;
+		munmap(p, size);
+		errno = saved;
+		return NULL;
+	}
+	/* a huge page would commit 2 MiB for the first frame; kernels without them: EINVAL */
+	(void)madvise((char *)p + GUARD, size - GUARD, MADV_NOHUGEPAGE);
+	return p;
+}
+
+/* Create the pthread with every signal blocked: it inherits the mask. */
+static int
+kernel_half_create(struct green *g)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	int rc;
+
+	rc = pthread_attr_init(&attr);
+	if (rc != 0)
+		return rc;
+	rc = pthread_attr_setstack(&attr, (char *)g->stack + GUARD, g->stack_size - GUARD);
+	if (rc == 0) {
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &old);
+		rc = pthread_create(&g->identity.thread, &attr, half_main, g);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+	}
+	pthread_attr_destroy(&attr);
+	return rc;
+}
+
+/* NULL with errno: EAGAIN when the limit on tasks or mappings is reached, ENOMEM. */
+struct green *
+green_thread_new(size_t stack_size)
+{
+	struct green *g = calloc(1, sizeof(*g));
+	int rc;
+
+	if (g == NULL)
+		return NULL;
+	g->stack_size = stack_size + GUARD;
+	g->stack = stack_map(g->stack_size);
+	rc = g->stack == NULL ? errno : kernel_half_create(g);
+	if (rc != 0) {
+		if (g->stack != NULL)
+			munmap(g->stack, g->stack_size);
+		free(g);
+		errno = rc;
+		return NULL;
+	}
+	return g;
+}
+
+void
+green_thread_release(struct green *g)
+{
+	atomic_store_explicit(&g->release, 1, memory_order_release);
+	syscall(SYS_futex, &g->release, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+int
+green_thread_join(struct green *g, bool wait)
+{
+	int rc = wait ? REAL(pthread_join)(g->identity.thread, NULL)
+		      : pthread_tryjoin_np(g->identity.thread, NULL);
+
+	if (rc != 0)
+		return rc;
+	munmap(g->stack, g->stack_size);
+	free(g);
+	return 0;
+}
+
+void
+green_thread_trim(struct green *g)
+{
+	char *low = (char *)g->stack + GUARD;
+	char *keep = (char *)((uintptr_t)(g->entry - KEEP) & ~(uintptr_t)(GUARD - 1));
+
+	if (keep > low)
+		(void)madvise(low, (size_t)(keep - low), MADV_DONTNEED);
+}
