@@ -107,28 +107,27 @@ static void (*switch_fn)(void **from, void *to, void *tp) = green_switch_prctl;
 	"%r14\n"                                                              \
 	"	popq %r13\n	popq %r12\n	popq %rbx\n	popq %rbp\n	ret\n"
 
-__asm__(
-    ".text\n"
-    ".globl green_switch_wrfsbase\n.hidden green_switch_wrfsbase\n"
-    ".type green_switch_wrfsbase, @function\n"
-    "green_switch_wrfsbase:\n" SAVE "	wrfsbase %rdx\n" RESTORE
-    ".size green_switch_wrfsbase, . - green_switch_wrfsbase\n"
+__asm__(".text\n"
+	".globl green_switch_wrfsbase\n.hidden green_switch_wrfsbase\n"
+	".type green_switch_wrfsbase, @function\n"
+	"green_switch_wrfsbase:\n" SAVE "	wrfsbase %rdx\n" RESTORE
+	".size green_switch_wrfsbase, . - green_switch_wrfsbase\n"
 
-    ".globl green_switch_prctl\n.hidden green_switch_prctl\n"
-    ".type green_switch_prctl, @function\n"
-    "green_switch_prctl:\n" SAVE
-    "	movl $158, %eax\n	movl $0x1002, %edi\n	movq %rdx, %rsi\n	syscall\n" /* ARCH_SET_FS
-											    */
+	".globl green_switch_prctl\n.hidden green_switch_prctl\n"
+	".type green_switch_prctl, @function\n"
+	"green_switch_prctl:\n" SAVE "	movl $158, %eax\n	movl $0x1002, %edi\n	movq %rdx, "
+				     "%rsi\n	syscall\n" /* ARCH_SET_FS
+							    */
     RESTORE ".size green_switch_prctl, . - green_switch_prctl\n"
 
-    /* first entry: r12 is the function, r13 its argument; no caller, for unwinders */
-    ".globl green_context_start\n.hidden green_context_start\n"
-    ".type green_context_start, @function\n"
-    "green_context_start:\n"
-    "	.cfi_startproc\n	.cfi_undefined 16\n"
-    "	xorl %ebp, %ebp\n	movq %r13, %rdi\n	callq *%r12\n	ud2\n"
-    "	.cfi_endproc\n"
-    ".size green_context_start, . - green_context_start\n");
+	/* first entry: r12 is the function, r13 its argument; no caller, for unwinders */
+	".globl green_context_start\n.hidden green_context_start\n"
+	".type green_context_start, @function\n"
+	"green_context_start:\n"
+	"	.cfi_startproc\n	.cfi_undefined 16\n"
+	"	xorl %ebp, %ebp\n	movq %r13, %rdi\n	callq *%r12\n	ud2\n"
+	"	.cfi_endproc\n"
+	".size green_context_start, . - green_context_start\n");
 
 void
 context_init(void)

@@ -70,7 +70,7 @@ struct waiter {
 	TAILQ_ENTRY(waiter) link;
 	const void *addr;
 	struct green *green;
-	bool queued; /* guarded by the bucket's lock */
+	_Atomic bool queued; /* changed with the bucket's lock held */
 };
 void waitq_add(struct waiter *, const void *addr);
 /* Returns whether it had been woken, that is, was no longer queued. */

@@ -1,0 +1,587 @@
+/*
+ * Reading and writing: try without blocking; when the kernel says "not yet" and the
+ * caller would have blocked, wait for the descriptor and try again.
+ *
+ * What a blocking call promises is kept: MSG_WAITALL and sends of a stream go on until all
+ * is done, O_NONBLOCK and MSG_DONTWAIT give EAGAIN, SO_RCVTIMEO and SO_SNDTIMEO end
+ * the wait with EAGAIN, what was transferred before an error is returned as a short count.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "worker/green/hooks.h"
+
+/* One call's state: what it waits for. */
+struct io {
+	int fd;
+	int events;
+	int flags;    /* MSG_*; 0 for read and write */
+	bool checked; /* the next two are known */
+	bool nonblocking;
+	int64_t deadline;
+};
+
+static int64_t
+socket_deadline(int fd, int option)
+{
+	struct timeval tv = {0, 0};
+	socklen_t len = sizeof(tv);
+
+	if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) == -1 ||
+	    (tv.tv_sec == 0 && tv.tv_usec == 0))
+		return GREEN_NEVER;
+	return green_deadline((int64_t)tv.tv_sec * 1000000000 + (int64_t)tv.tv_usec * 1000);
+}
+
+/* Asked only once a call could not go on: most never get here. */
+static void
+io_check(struct io *io)
+{
+	int flags;
+
+	if (io->checked)
+		return;
+	io->checked = true;
+	io->nonblocking = (io->flags & MSG_DONTWAIT) != 0;
+	if (!io->nonblocking) {
+		flags = fcntl(io->fd, F_GETFL);
+		io->nonblocking = flags != -1 && (flags & O_NONBLOCK);
+	}
+	if (!io->nonblocking)
+		io->deadline =
+		    socket_deadline(io->fd, io->events == GREEN_READ ? SO_RCVTIMEO : SO_SNDTIMEO);
+}
+
+/* After EAGAIN: 0 to try again, -1 with errno as the real call would have it. */
+static int
+io_wait(struct io *io)
+{
+	io_check(io);
+	if (io->nonblocking) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (green_fd_wait(io->fd, io->events, io->deadline) == 0)
+		return 0;
+	if (errno == ETIMEDOUT)
+		errno = EAGAIN;
+	return -1;
+}
+
+static bool
+would_block(void)
+{
+	return errno == EAGAIN || errno == EWOULDBLOCK;
+}
+
+static bool
+is_stream(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+/* ---- lists of buffers ---- */
+
+/* A copy that can be advanced; small ones need no memory. */
+struct iovs {
+	struct iovec few[8], *v;
+	size_t n;
+};
+
+static int
+iovs_init(struct iovs *s, const struct iovec *iov, size_t n)
+{
+	s->v = s->few;
+	s->n = n;
+	if (n > IOV_MAX) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (n > 8 && (s->v = calloc(n, sizeof(*iov))) == NULL)
+		return -1;
+	if (n > 0)
+		memcpy(s->v, iov, n * sizeof(*iov));
+	return 0;
+}
+
+static void
+iovs_fini(struct iovs *s)
+{
+	int saved = errno;
+
+	if (s->v != s->few)
+		free(s->v);
+	errno = saved;
+}
+
+static size_t
+iov_total(const struct iovec *iov, size_t n)
+{
+	size_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += iov[i].iov_len;
+	return sum;
+}
+
+/* Drop the first n bytes of msg's buffers. */
+static void
+msg_advance(struct msghdr *msg, size_t n)
+{
+	while (msg->msg_iovlen > 0 && n >= msg->msg_iov->iov_len) {
+		n -= msg->msg_iov->iov_len;
+		msg->msg_iov++;
+		msg->msg_iovlen--;
+	}
+	if (msg->msg_iovlen > 0) {
+		msg->msg_iov->iov_base = (char *)msg->msg_iov->iov_base + n;
+		msg->msg_iov->iov_len -= n;
+	}
+}
+
+/* ---- receiving ---- */
+
+/* MSG_WAITALL on a stream: the rest of what was asked for, after `done` bytes. */
+static ssize_t
+recv_rest(struct io *io, char *buf, size_t n, ssize_t done)
+{
+	io_check(io);
+	while (done > 0 && (size_t)done < n && !io->nonblocking) {
+		ssize_t r =
+		    REAL(recv)(io->fd, buf + done, n - (size_t)done, io->flags | MSG_DONTWAIT);
+
+		if (r > 0)
+			done += r;
+		else if (r == 0 || !would_block() || io_wait(io) == -1)
+			break;
+	}
+	return done;
+}
+
+static bool
+wants_all(const struct io *io)
+{
+	return (io->flags & MSG_WAITALL) && !(io->flags & (MSG_PEEK | MSG_ERRQUEUE)) &&
+	       is_stream(io->fd);
+}
+
+HOOK ssize_t
+recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *from, socklen_t *len)
+{
+	struct io io = {.fd = fd, .events = GREEN_READ, .flags = flags};
+	ssize_t r;
+
+	if (!on_green())
+		return REAL(recvfrom)(fd, buf, n, flags, from, len);
+	while ((r = REAL(recvfrom)(fd, buf, n, flags | MSG_DONTWAIT, from, len)) == -1 &&
+	       would_block())
+		if (io_wait(&io) == -1)
+			return -1;
+	if (r > 0 && (size_t)r < n && wants_all(&io))
+		r = recv_rest(&io, buf, n, r);
+	return r;
+}
+
+HOOK ssize_t
+recv(int fd, void *buf, size_t n, int flags)
+{
+	struct io io = {.fd = fd, .events = GREEN_READ, .flags = flags};
+	ssize_t r;
+
+	if (!on_green())
+		return REAL(recv)(fd, buf, n, flags);
+	while ((r = REAL(recv)(fd, buf, n, flags | MSG_DONTWAIT)) == -1 && would_block())
+		if (io_wait(&io) == -1)
+			return -1;
+	if (r > 0 && (size_t)r < n && wants_all(&io))
+		r = recv_rest(&io, buf, n, r);
+	return r;
+}
+
+/* The same with several buffers; what came with the first bytes (addresses, descriptors) stays. */
+static ssize_t
+recvmsg_rest(struct io *io, const struct msghdr *msg, ssize_t done)
+{
+	struct msghdr rest = {0};
+	struct iovs iovs;
+
+	if (iovs_init(&iovs, msg->msg_iov, msg->msg_iovlen) == -1)
+		return done;
+	rest.msg_iov = iovs.v;
+	rest.msg_iovlen = iovs.n;
+	msg_advance(&rest, (size_t)done);
+	io_check(io);
+	while (rest.msg_iovlen > 0 && !io->nonblocking) {
+		ssize_t r = REAL(recvmsg)(io->fd, &rest, io->flags | MSG_DONTWAIT);
+
+		if (r > 0) {
+			done += r;
+			msg_advance(&rest, (size_t)r);
+		} else if (r == 0 || !would_block() || io_wait(io) == -1)
+			break;
+	}
+	iovs_fini(&iovs);
+	return done;
+}
+
+HOOK ssize_t
+recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	struct io io = {.fd = fd, .events = GREEN_READ, .flags = flags};
+	ssize_t r;
+
+	if (!on_green())
+		return REAL(recvmsg)(fd, msg, flags);
+	while ((r = REAL(recvmsg)(fd, msg, flags | MSG_DONTWAIT)) == -1 && would_block())
+		if (io_wait(&io) == -1)
+			return -1;
+	if (r > 0 && (size_t)r < iov_total(msg->msg_iov, msg->msg_iovlen) && wants_all(&io))
+		r = recvmsg_rest(&io, msg, r);
+	return r;
+}
+
+/* Blocks for the first message, or, without MSG_WAITFORONE, until all have come or the time is up.
+ */
+HOOK int
+recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *timeout)
+{
+	struct io io = {.fd = fd, .events = GREEN_READ, .flags = flags};
+	int64_t until;
+	unsigned got = 0;
+	int r;
+
+	if (!on_green())
+		return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
+	until = timeout == NULL ? GREEN_NEVER : green_deadline(timespec_ns(timeout));
+	while (got < n) {
+		r = REAL(recvmmsg)(fd, msgs + got, n - got, flags | MSG_DONTWAIT, NULL);
+		if (r > 0)
+			got += (unsigned)r;
+		if (r == -1 && !would_block())
+			break;
+		if (got == n || (got > 0 && (flags & MSG_WAITFORONE)) || green_now() >= until)
+			break;
+		io_check(&io);
+		if (until < io.deadline)
+			io.deadline = until;
+		if (io_wait(&io) == -1)
+			break;
+	}
+	return got > 0 ? (int)got : -1;
+}
+
+/* ---- sending ---- */
+
+HOOK ssize_t
+sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t len)
+{
+	struct io io = {.fd = fd, .events = GREEN_WRITE, .flags = flags};
+	size_t done = 0;
+
+	if (!on_green())
+		return REAL(sendto)(fd, buf, n, flags, to, len);
+	for (;;) {
+		ssize_t r = REAL(sendto)(
+		    fd, (const char *)buf + done, n - done, flags | MSG_DONTWAIT, to, len);
+
+		if (r >= 0 && (done += (size_t)r) >= n)
+			return (ssize_t)done;
+		if (r == -1 && !would_block())
+			break;
+		io_check(&io);
+		if ((r >= 0 && io.nonblocking) || (r == -1 && io_wait(&io) == -1))
+			break;
+	}
+	return done > 0 ? (ssize_t)done : -1;
+}
+
+HOOK ssize_t
+send(int fd, const void *buf, size_t n, int flags)
+{
+	if (!on_green())
+		return REAL(send)(fd, buf, n, flags);
+	return sendto(fd, buf, n, flags, NULL, 0);
+}
+
+/* After a partial send: the rest, without the control data, which went with the first part. */
+static ssize_t
+sendmsg_rest(struct io *io, const struct msghdr *msg, ssize_t done)
+{
+	struct msghdr rest = *msg;
+	struct iovs iovs;
+
+	io_check(io);
+	if (io->nonblocking || iovs_init(&iovs, msg->msg_iov, msg->msg_iovlen) == -1)
+		return done;
+	rest.msg_control = NULL;
+	rest.msg_controllen = 0;
+	rest.msg_iov = iovs.v;
+	msg_advance(&rest, (size_t)done);
+	while (rest.msg_iovlen > 0) {
+		ssize_t r = REAL(sendmsg)(io->fd, &rest, io->flags | MSG_DONTWAIT);
+
+		if (r >= 0) {
+			done += r;
+			msg_advance(&rest, (size_t)r);
+		} else if (!would_block() || io_wait(io) == -1)
+			break;
+	}
+	iovs_fini(&iovs);
+	return done;
+}
+
+HOOK ssize_t
+sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	struct io io = {.fd = fd, .events = GREEN_WRITE, .flags = flags};
+	ssize_t r;
+
+	if (!on_green())
+		return REAL(sendmsg)(fd, msg, flags);
+	while ((r = REAL(sendmsg)(fd, msg, flags | MSG_DONTWAIT)) == -1 && would_block())
+		if (io_wait(&io) == -1)
+			return -1;
+	if (r >= 0 && (size_t)r < iov_total(msg->msg_iov, msg->msg_iovlen))
+		r = sendmsg_rest(&io, msg, r);
+	return r;
+}
+
+HOOK int
+sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
+{
+	unsigned sent = 0;
+
+	if (!on_green())
+		return REAL(sendmmsg)(fd, msgs, n, flags);
+	while (sent < n) {
+		ssize_t r = sendmsg(fd, &msgs[sent].msg_hdr, flags);
+
+		if (r == -1)
+			break;
+		msgs[sent++].msg_len = (unsigned)r;
+	}
+	return sent > 0 || n == 0 ? (int)sent : -1;
+}
+
+/* ---- read and write: any descriptor ---- */
+
+/* What a descriptor is, asked when a call came back short or empty. */
+enum fd_kind { FD_FILE, FD_PIPE, FD_OTHER };
+
+static enum fd_kind
+fd_kind(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == -1)
+		return FD_FILE; /* the real call says what is wrong */
+	switch (st.st_mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFBLK:
+		return FD_FILE;
+	case S_IFIFO:
+		return FD_PIPE;
+	default:
+		return FD_OTHER;
+	}
+}
+
+static bool
+poll_now(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	return REAL(poll)(&p, 1, 0) != 0;
+}
+
+/* The kernel or the file does not know RWF_NOWAIT: terminals, pipes before Linux 6.4, … */
+static bool
+nowait_unknown(void)
+{
+	return errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == ESPIPE;
+}
+
+/* Without RWF_NOWAIT: wait until poll says that a read will not block. */
+static ssize_t
+readv_polled(struct io *io, const struct iovec *iov, int n)
+{
+	while (!poll_now(io->fd, POLLIN))
+		if (io_wait(io) == -1)
+			return -1;
+	return REAL(readv)(io->fd, iov, n);
+}
+
+/* A file's cached part came at once; the rest may be read from the disk, as ever. */
+static ssize_t
+readv_file_rest(int fd, const struct iovec *iov, int n, ssize_t done)
+{
+	struct msghdr rest = {0};
+	struct iovs iovs;
+	ssize_t r;
+
+	if (iovs_init(&iovs, iov, (size_t)n) == -1)
+		return done;
+	rest.msg_iov = iovs.v;
+	rest.msg_iovlen = iovs.n;
+	msg_advance(&rest, (size_t)done);
+	r = REAL(readv)(fd, rest.msg_iov, (int)rest.msg_iovlen);
+	iovs_fini(&iovs);
+	return r > 0 ? done + r : done;
+}
+
+static ssize_t
+green_readv(int fd, const struct iovec *iov, int n)
+{
+	struct io io = {.fd = fd, .events = GREEN_READ};
+	ssize_t r;
+
+	for (;;) {
+		r = preadv2(fd, iov, n, -1, RWF_NOWAIT);
+		if (r > 0 && (size_t)r < iov_total(iov, (size_t)n) && fd_kind(fd) == FD_FILE)
+			return readv_file_rest(fd, iov, n, r);
+		if (r >= 0)
+			return r;
+		if (!would_block() && !nowait_unknown())
+			return -1;
+		if (fd_kind(fd) == FD_FILE)
+			return REAL(readv)(fd, iov, n);
+		if (!would_block())
+			return readv_polled(&io, iov, n);
+		if (io_wait(&io) == -1)
+			return -1;
+	}
+}
+
+HOOK ssize_t
+readv(int fd, const struct iovec *iov, int n)
+{
+	return on_green() ? green_readv(fd, iov, n) : REAL(readv)(fd, iov, n);
+}
+
+HOOK ssize_t
+read(int fd, void *buf, size_t n)
+{
+	struct iovec iov = {buf, n};
+
+	return on_green() ? green_readv(fd, &iov, 1) : REAL(read)(fd, buf, n);
+}
+
+/*
+ * Without RWF_NOWAIT a pipe that is writable has room for one page: more could block, so
+ * it goes in pieces. Others (terminals, devices) take what they are given.
+ */
+static ssize_t
+writev_polled(struct io *io, const struct iovec *iov, int n)
+{
+	struct iovec part = iov[0];
+
+	while (!poll_now(io->fd, POLLOUT))
+		if (io_wait(io) == -1)
+			return -1;
+	if (fd_kind(io->fd) != FD_PIPE)
+		return REAL(writev)(io->fd, iov, n);
+	if (part.iov_len > PIPE_BUF)
+		part.iov_len = PIPE_BUF;
+	return REAL(write)(io->fd, part.iov_base, part.iov_len);
+}
+
+/* One step: what could be written now, after waiting for room for some. */
+static ssize_t
+writev_some(struct io *io, const struct iovec *iov, int n)
+{
+	ssize_t r;
+
+	for (;;) {
+		r = pwritev2(io->fd, iov, n, -1, RWF_NOWAIT);
+		if (r >= 0 || (!would_block() && !nowait_unknown()))
+			return r;
+		if (fd_kind(io->fd) == FD_FILE)
+			return REAL(writev)(io->fd, iov, n);
+		if (!would_block())
+			return writev_polled(io, iov, n);
+		if (io_wait(io) == -1)
+			return -1;
+	}
+}
+
+static ssize_t
+green_writev(int fd, const struct iovec *iov, int n)
+{
+	struct io io = {.fd = fd, .events = GREEN_WRITE};
+	struct msghdr rest = {0};
+	struct iovs iovs;
+	ssize_t r, done = 0;
+
+	r = writev_some(&io, iov, n);
+	if (r < 0 || (size_t)r == iov_total(iov, (size_t)n))
+		return r;
+	/* short: a call that blocks goes on */
+	io_check(&io);
+	if (io.nonblocking || iovs_init(&iovs, iov, (size_t)n) == -1)
+		return r;
+	rest.msg_iov = iovs.v;
+	rest.msg_iovlen = iovs.n;
+	while (r > 0) {
+		done += r;
+		msg_advance(&rest, (size_t)r);
+		if (rest.msg_iovlen == 0)
+			break;
+		r = writev_some(&io, rest.msg_iov, (int)rest.msg_iovlen);
+	}
+	iovs_fini(&iovs);
+	return done;
+}
+
+HOOK ssize_t
+writev(int fd, const struct iovec *iov, int n)
+{
+	return on_green() && n > 0 ? green_writev(fd, iov, n) : REAL(writev)(fd, iov, n);
+}
+
+HOOK ssize_t
+write(int fd, const void *buf, size_t n)
+{
+	struct iovec iov = {(void *)(uintptr_t)buf, n};
+
+	return on_green() && n > 0 ? green_writev(fd, &iov, 1) : REAL(write)(fd, buf, n);
+}
+
+/* ---- the fortified forms, which callers built with _FORTIFY_SOURCE use ---- */
+
+extern void __chk_fail(void) __attribute__((noreturn));
+ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
+ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags);
+ssize_t __recvfrom_chk(
+    int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *from, socklen_t *len);
+
+HOOK ssize_t
+__read_chk(int fd, void *buf, size_t n, size_t size)
+{
+	if (n > size)
+		__chk_fail();
+	return read(fd, buf, n);
+}
+
+HOOK ssize_t
+__recv_chk(int fd, void *buf, size_t n, size_t size, int flags)
+{
+	if (n > size)
+		__chk_fail();
+	return recv(fd, buf, n, flags);
+}
+
+HOOK ssize_t
+__recvfrom_chk(
+    int fd, void *buf, size_t n, size_t size, int flags, struct sockaddr *from, socklen_t *len)
+{
+	if (n > size)
+		__chk_fail();
+	return recvfrom(fd, buf, n, flags, from, len);
+}

@@ -1,0 +1,80 @@
+/* sleep, usleep, nanosleep, clock_nanosleep, sched_yield: park until then. */
+#include <sched.h>
+
+#include "worker/green/hooks.h"
+
+bool
+hook_pause(unsigned *round, int64_t deadline)
+{
+	int64_t pause = 50000LL << (*round < 8 ? *round : 8);
+	int64_t until = green_deadline(pause < 10000000 ? pause : 10000000);
+
+	if (green_now() >= deadline)
+		return false;
+	++*round;
+	green_sleep_until(until < deadline ? until : deadline);
+	return true;
+}
+
+HOOK int
+nanosleep(const struct timespec *ts, struct timespec *left)
+{
+	if (!on_green())
+		return REAL(nanosleep)(ts, left);
+	if (ts->tv_sec < 0 || !timespec_valid(ts)) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (timespec_ns(ts) == 0)
+		green_yield();
+	else
+		green_sleep_until(green_deadline(timespec_ns(ts)));
+	return 0;
+}
+
+HOOK int
+clock_nanosleep(clockid_t clock, int flags, const struct timespec *ts, struct timespec *left)
+{
+	if (!on_green() || (clock != CLOCK_MONOTONIC && clock != CLOCK_REALTIME))
+		return REAL(clock_nanosleep)(clock, flags, ts, left);
+	if (ts->tv_sec < 0 || !timespec_valid(ts))
+		return EINVAL;
+	if ((flags & TIMER_ABSTIME) == 0)
+		return nanosleep(ts, left) == 0 ? 0 : errno;
+	/* the clock may be set meanwhile: look again */
+	for (;;) {
+		int64_t deadline = deadline_at(clock, ts);
+
+		if (green_now() >= deadline)
+			return 0;
+		green_sleep_until(deadline);
+	}
+}
+
+HOOK unsigned
+sleep(unsigned seconds)
+{
+	if (!on_green())
+		return REAL(sleep)(seconds);
+	green_sleep_until(green_deadline((int64_t)seconds * 1000000000));
+	return 0;
+}
+
+HOOK int
+usleep(useconds_t usec)
+{
+	if (!on_green())
+		return REAL(usleep)(usec);
+	green_sleep_until(green_deadline((int64_t)usec * 1000));
+	return 0;
+}
+
+/* Spinning on a lock that another green thread holds must let that one run. */
+HOOK int
+sched_yield(void)
+{
+	if (!on_green())
+		return REAL(sched_yield)();
+	green_yield();
+	return 0;
+}
