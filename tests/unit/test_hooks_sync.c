@@ -386,7 +386,8 @@ test_conditions(void **state)
 	pthread_mutex_init(&mutex, NULL);
 	pthread_cond_init(&not_empty, NULL);
 	pthread_cond_init(&not_full, NULL);
-	place = taken = sum = role = 0;
+	place = taken = sum = 0;
+	role = 0;
 	run_on(20, 4, produce_or_consume);
 	assert_int_equal(taken, 12 * 20);
 	assert_int_equal(sum, 12 * 210);
@@ -501,7 +502,8 @@ test_rwlocks(void **state)
 {
 	(void)state;
 	pthread_rwlock_init(&rwlock, NULL);
-	role = readers = writers = most_readers = 0;
+	role = 0;
+	readers = writers = most_readers = 0;
 	run_on(20, 4, read_or_write);
 	assert_true(most_readers > 1);
 }
