@@ -13,6 +13,7 @@
  */
 #include "worker/green/context.h"
 
+#include <signal.h>
 #include <stdint.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -53,9 +54,12 @@ set_thread_pointer(void *tp)
 #endif
 }
 
+static sigset_t loop_mask;
+
 void
 context_init(void)
 {
+	pthread_sigmask(SIG_SETMASK, NULL, &loop_mask);
 }
 
 static void
@@ -75,6 +79,7 @@ context_make(struct context *c, void *stack, char *top, void (*fn)(void *), void
 	c->uc.uc_stack.ss_sp = stack;
 	c->uc.uc_stack.ss_size = (size_t)(top - (char *)stack);
 	c->uc.uc_link = NULL;
+	c->uc.uc_sigmask = loop_mask; /* not the kernel half's, which blocks everything */
 	/* makecontext passes ints: a pointer goes as two halves */
 	makecontext(&c->uc, (void (*)(void))trampoline, 4, (unsigned)(f >> 32), (unsigned)f,
 	    (unsigned)(a >> 32), (unsigned)a);
