@@ -1,0 +1,199 @@
+"""What the worker does in Python before its first request and after its last.
+
+Built into greenicorn-worker (see meson.build), so that no file of ours must be
+found on sys.path. Error texts are gunicorn's: people search for them.
+"""
+
+import ast
+import atexit
+import faulthandler
+import importlib
+import os
+import site
+import sys
+import threading
+import traceback
+
+
+class AppImportError(Exception):
+    """The URI names no application: exit code 4, where other errors give 3."""
+
+
+class VirtualenvError(Exception):
+    """The virtual environment cannot be used with this Python."""
+
+
+def paths(chdir, pythonpath):
+    """Put chdir, then each of pythonpath's directories, first on sys.path."""
+    found = [chdir or os.getcwd()]
+    if pythonpath:
+        found += [os.path.abspath(path) for path in pythonpath.split(",") if path.strip()]
+    for path in found:
+        if path not in sys.path:
+            sys.path.insert(0, path)
+
+
+def _pyvenv_cfg(prefix):
+    """The keys of pyvenv.cfg, read as site.py reads it; empty without the file."""
+    keys = {}
+    try:
+        with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8") as f:
+            for line in f:
+                key, found, value = line.partition("=")
+                if found:
+                    keys[key.strip().lower()] = value.strip()
+    except FileNotFoundError:
+        pass
+    return keys
+
+
+def _site_packages(prefix, cfg):
+    """The site-packages of prefix for this version of Python; raises when there are none."""
+    ours = "%d.%d" % sys.version_info[:2]
+    theirs = ".".join(cfg.get("version", cfg.get("version_info", ours)).split(".")[:2])
+    packages = os.path.join(prefix, "lib", "python" + ours, "site-packages")
+    if theirs != ours:
+        raise VirtualenvError(
+            "virtualenv %s is made for Python %s, and this worker runs Python %s" % (prefix, theirs, ours)
+        )
+    if not os.path.isdir(packages):
+        raise VirtualenvError("virtualenv %s has no %s" % (prefix, packages))
+    return packages
+
+
+def virtualenv(prefix):
+    """Make the virtual environment at prefix this interpreter's, as its own python3 would.
+
+    The standard library stays the one that libpython was built with: the venv's
+    "home" may be another build of the same version, which need not fit.
+    """
+    prefix = os.path.abspath(prefix)
+    cfg = _pyvenv_cfg(prefix)
+    packages = _site_packages(prefix, cfg)
+    with_system = cfg.get("include-system-site-packages", "false").lower() == "true"
+
+    system = site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        system.append(site.getusersitepackages())
+    base = [path for path in sys.path if path not in system]
+    system = [path for path in sys.path if path in system]
+
+    sys.prefix = sys.exec_prefix = prefix
+    for name in ("python3", "python"):
+        executable = os.path.join(prefix, "bin", name)
+        if os.access(executable, os.X_OK):
+            sys.executable = executable
+            break
+    site.PREFIXES[:] = [prefix] + (site.PREFIXES if with_system else [])
+    if not with_system:
+        site.ENABLE_USER_SITE = False
+
+    sys.path[:] = base
+    site.addsitedir(packages)  # appends it, and what its .pth files name
+    if with_system:
+        sys.path += system
+
+
+def _parse(name):
+    """Split "app" or "factory(1, k=2)" into a name, args and kwargs (None for a plain name)."""
+    failed = "Failed to parse %r as an attribute name or function call." % name
+    try:
+        node = ast.parse(name, mode="eval").body
+    except (SyntaxError, ValueError):
+        raise AppImportError(failed) from None
+    if isinstance(node, ast.Name):
+        return node.id, None, None
+    if not isinstance(node, ast.Call):
+        raise AppImportError(failed)
+    if not isinstance(node.func, ast.Name):
+        raise AppImportError("Function reference must be a simple name: %r" % name)
+    try:
+        args = [ast.literal_eval(arg) for arg in node.args]
+        kwargs = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+    except (ValueError, TypeError):
+        raise AppImportError("Failed to parse arguments as literal values: %r" % name) from None
+    if None in kwargs:
+        raise AppImportError("Failed to parse arguments as literal values: %r" % name)
+    return node.func.id, args, kwargs
+
+
+def _entered(function, trace):
+    """Whether the traceback, from its second frame on, reached the function's own code."""
+    code = getattr(function, "__code__", None)
+    trace = trace.tb_next
+    while trace is not None:
+        if code is None or trace.tb_frame.f_code is code:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def load(uri):
+    """Import "module", "module:name" or "module:factory(...)"; returns the application."""
+    module_name, _, name = uri.partition(":")
+    name = name or "application"
+    if not module_name:
+        raise AppImportError("No application module specified.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError:
+        if module_name.endswith(".py") and os.path.exists(module_name):
+            raise ImportError(
+                "Failed to find application, did you mean '%s:%s'?" % (module_name[:-3], name)
+            ) from None
+        raise
+
+    attribute, args, kwargs = _parse(name)
+    try:
+        app = getattr(module, attribute)
+    except AttributeError:
+        raise AppImportError("Failed to find attribute %r in %r." % (attribute, module_name)) from None
+    if args is not None:
+        try:
+            app = app(*args, **kwargs)
+        except TypeError as error:
+            # Wrong arguments are the URI's mistake, anything later the factory's.
+            if _entered(app, error.__traceback__):
+                raise
+            text = "".join(traceback.format_exception_only(TypeError, error)).strip()
+            raise AppImportError(text) from None
+    if app is None:
+        raise AppImportError("Failed to find application object: %r" % name)
+    if not callable(app):
+        raise AppImportError("Application object must be callable.")
+    return app
+
+
+def watch_faults(fd):
+    """Have SIGSEGV, SIGABRT and their like leave all Python stacks in the error log."""
+    faulthandler.enable(file=fd, all_threads=True)
+
+
+def format_exception(error):
+    return "".join(traceback.format_exception(error))
+
+
+def forget_thread():
+    """A thread is about to end: drop the _DummyThread that current_thread() made for it.
+
+    Python 3.13 does so by itself; before it such entries stay for ever.
+    """
+    threading._active.pop(threading.get_ident(), None)
+
+
+def flush():
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # None, closed, or a full disk: nothing more can be done
+            pass
+
+
+def stop(join):
+    """What ends a Python program: join its threads (or do not), run its exit handlers, flush."""
+    try:
+        if join:
+            threading._shutdown()
+        atexit._run_exitfuncs()
+    finally:
+        flush()

@@ -1,0 +1,214 @@
+/* One request, from exchange to exchange: the app_ops of the Python backend. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/contract.h"
+#include "common/log.h"
+#include "worker/python/environ.h"
+#include "worker/python/errors.h"
+#include "worker/python/file_wrapper.h"
+#include "worker/python/input.h"
+#include "worker/python/interpreter.h"
+#include "worker/python/load.h"
+#include "worker/python/python.h"
+#include "worker/python/respond.h"
+#include "worker/python/start_response.h"
+#include "worker/python/thread.h"
+
+struct app {
+	PyObject *callable;            /* owned */
+	struct environ_maker *environ; /* owned */
+};
+
+/* Send an error page; without effect when a head has left. */
+static void
+answer_error(struct http_response *response, int status)
+{
+	Py_BEGIN_ALLOW_THREADS http_response_error(response, status, "");
+	Py_END_ALLOW_THREADS
+}
+
+/* gunicorn's line, with the traceback below it. */
+static void
+log_failure(const struct http_request *request, PyObject *exception)
+{
+	char what[512];
+
+	snprintf(what, sizeof(what), "Error handling request %.*s %.*s", (int)request->method.n,
+	    request->method.p, (int)request->target.n, request->target.p);
+	error_log(what, exception);
+}
+
+/*
+ * The current exception came out of the application: log it and answer, unless
+ * it is our own OSError about a client that is gone or sends rubbish.
+ */
+static void
+request_failed(struct app_exchange *x, PyObject *input)
+{
+	PyObject *exception = error_take();
+	bool client = PyErr_GivenExceptionMatches(exception, PyExc_OSError) &&
+		      (x->response->failed || (input != NULL && input_failed(input)));
+	int status = client && x->body->error != 0 ? x->body->error : 500;
+
+	if (!client)
+		log_failure(x->request, exception);
+	else if (status != 500)
+		log_warnx("Invalid request from ip=%s: %s", x->peer->remote_addr,
+		    status == 408 ? "request body too slow" : "request body broken");
+	else
+		log_debug("Ignored premature client disconnection.");
+	Py_DECREF(exception);
+	answer_error(x->response, status);
+}
+
+/* Call the application and send what it gives: the error is answered before close() is called. */
+static void
+run(struct app *app, struct app_exchange *x, PyObject *env, PyObject *start_response,
+    PyObject *input)
+{
+	PyObject *args[3] = {NULL, env, start_response}, *result;
+
+	result =
+	    PyObject_Vectorcall(app->callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+	if (result == NULL) {
+		request_failed(x, input);
+		return;
+	}
+	if (respond(x->response, start_response, result) == -1)
+		request_failed(x, input);
+	if (respond_close(result) == -1)
+		request_failed(x, input);
+	Py_DECREF(result);
+}
+
+/* Attached, in a context of its own. */
+static void
+exchange_run(struct app *app, struct app_exchange *x)
+{
+	PyObject *input = input_new(x->body, x->fd), *env = NULL;
+	PyObject *start_response = start_response_new(x->response);
+
+	if (input != NULL && start_response != NULL)
+		env = environ_new(app->environ, x, input);
+	if (env != NULL)
+		run(app, x, env, start_response, input);
+	else
+		request_failed(x, input);
+	if (start_response != NULL)
+		start_response_detach(start_response);
+	if (input != NULL)
+		input_detach(input);
+	if (env != NULL && x->nlog > 0)
+		environ_log(env, x);
+	Py_XDECREF(env);
+	Py_XDECREF(start_response);
+	Py_XDECREF(input);
+}
+
+/*
+ * Pooled threads would hand one request's context variables to the next: each
+ * request has a fresh contextvars.Context, like a new thread. When it cannot be
+ * left (the application has left another one entered), the thread state goes with it.
+ */
+static void
+python_handle(struct app *app, struct app_exchange *x)
+{
+	PyObject *context;
+
+	if (thread_attach() == -1) {
+		log_errorx("no memory for a thread state");
+		http_response_error(x->response, 500, "");
+		return;
+	}
+	context = PyContext_New();
+	if (context == NULL || PyContext_Enter(context) == -1) {
+		request_failed(x, NULL);
+		Py_XDECREF(context);
+		thread_detach();
+		return;
+	}
+	exchange_run(app, x);
+	if (PyContext_Exit(context) == -1) {
+		error_log_current("The request left its context changed");
+		Py_DECREF(context);
+		if (thread_renew() == 0)
+			thread_detach();
+		return;
+	}
+	Py_DECREF(context);
+	thread_detach();
+}
+
+static int
+types_ready(void)
+{
+	if (input_type_ready() == -1 || start_response_type_ready() == -1 ||
+	    file_wrapper_type_ready() == -1)
+		return -1;
+	return respond_init();
+}
+
+/* Attached. 0 or an enum worker_exit, after logging. */
+static int
+app_prepare(struct app *app, const struct app_config *config)
+{
+	if (types_ready() == -1 || (app->environ = environ_maker_new(config)) == NULL) {
+		error_log_current("cannot prepare Python");
+		return WORKER_EXIT_BOOT;
+	}
+	return load_application(config->uri, &app->callable);
+}
+
+static int
+python_load(const struct app_config *config, struct app **result)
+{
+	struct app *app = calloc(1, sizeof(*app));
+	int code;
+
+	/* gunicorn sets it: applications look there to see what runs them. */
+	if (app == NULL || setenv("SERVER_SOFTWARE", config->software, 1) == -1) {
+		log_error("cannot load the application");
+		free(app);
+		return WORKER_EXIT_BOOT;
+	}
+	if (interpreter_start(config) == -1) {
+		free(app);
+		return WORKER_EXIT_BOOT;
+	}
+	code = app_prepare(app, config);
+	if (code != 0) {
+		environ_maker_free(app->environ);
+		free(app);
+		interpreter_stop(false);
+		thread_close_all();
+		return code;
+	}
+	thread_adopt();
+	*result = app;
+	return 0;
+}
+
+/* The thread stays attached: see interpreter_stop. */
+static void
+python_unload(struct app *app)
+{
+	if (thread_attach() == -1)
+		return;
+	interpreter_stop(true);
+	thread_close_all();
+	environ_maker_free(app->environ);
+	Py_DECREF(app->callable);
+	free(app);
+}
+
+const struct app_ops python_app_ops = {
+    .name = "python",
+    .load = python_load,
+    .handle = python_handle,
+    .thread_exit = thread_end,
+    .unload = python_unload,
+};

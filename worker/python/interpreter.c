@@ -1,0 +1,199 @@
+/* The embedded interpreter's start and end: see interpreter.h. */
+#include "worker/python/interpreter.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "worker/app/app.h"
+#include "worker/python/boot_source.h"
+#include "worker/python/errors.h"
+
+static PyObject *boot; /* owned: the module that boot.py is */
+
+/*
+ * What python3 does for its signals without handlers of Python's own (the worker
+ * has those): a write to a closed socket or past a size limit is an error, not
+ * the end. subprocess gives both back to its children.
+ */
+static int
+signals_ignore(void)
+{
+	static const int signals[] = {SIGPIPE, SIGXFSZ};
+	struct sigaction now, ignore = {.sa_handler = SIG_IGN};
+	size_t i;
+
+	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		if (sigaction(signals[i], NULL, &now) == -1)
+			return -1;
+		if (now.sa_handler == SIG_DFL && sigaction(signals[i], &ignore, NULL) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+/*
+ * The interpreter that was named when this was built gives sys.prefix and the
+ * paths; PYTHONPATH, PYTHONHOME and the rest of the environment count as ever.
+ */
+static PyStatus
+python_initialize(void)
+{
+	char *argv[] = {(char *)"greenicorn"};
+	PyConfig config;
+	PyStatus status;
+
+	PyConfig_InitPythonConfig(&config);
+	config.install_signal_handlers = 0;
+	config.parse_argv = 0;
+	status = PyConfig_SetBytesString(&config, &config.program_name, PYTHON_PROGRAM);
+	if (!PyStatus_Exception(status))
+		status = PyConfig_SetBytesArgv(&config, 1, argv);
+	if (!PyStatus_Exception(status))
+		status = Py_InitializeFromConfig(&config);
+	PyConfig_Clear(&config);
+	return status;
+}
+
+/* threading must be imported here: before 3.13 its main thread is the one that does. */
+static int
+boot_import(void)
+{
+	PyObject *code = Py_CompileString(boot_source, "<greenicorn>", Py_file_input);
+
+	if (code == NULL)
+		return -1;
+	boot = PyImport_ExecCodeModule("_greenicorn", code);
+	Py_DECREF(code);
+	return boot == NULL ? -1 : 0;
+}
+
+PyObject *
+interpreter_call(const char *function, PyObject *const *args, size_t nargs)
+{
+	PyObject *callable, *result;
+
+	if (boot == NULL || (callable = PyObject_GetAttrString(boot, function)) == NULL)
+		return NULL;
+	result = PyObject_Vectorcall(callable, args, nargs, NULL);
+	Py_DECREF(callable);
+	return result;
+}
+
+/* The same with text arguments as the system gives them (os.fsdecode); NULL is None. */
+static int
+boot_call_text(const char *function, const char *first, const char *second, size_t nargs)
+{
+	PyObject *args[2], *result = NULL;
+
+	args[0] = first != NULL ? PyUnicode_DecodeFSDefault(first) : Py_NewRef(Py_None);
+	args[1] = second != NULL ? PyUnicode_DecodeFSDefault(second) : Py_NewRef(Py_None);
+	if (args[0] != NULL && args[1] != NULL)
+		result = interpreter_call(function, args, nargs);
+	Py_XDECREF(args[0]);
+	Py_XDECREF(args[1]);
+	Py_XDECREF(result);
+	return result == NULL ? -1 : 0;
+}
+
+int
+interpreter_is(PyObject *exception, const char *class_name)
+{
+	PyObject *class = PyObject_GetAttrString(boot, class_name);
+	int is;
+
+	if (class == NULL) {
+		PyErr_Clear();
+		return 0;
+	}
+	is = PyErr_GivenExceptionMatches(exception, class);
+	Py_DECREF(class);
+	return is;
+}
+
+static int
+faults_watch(void)
+{
+	PyObject *fd = PyLong_FromLong(log_fd()), *result = NULL;
+
+	if (fd != NULL)
+		result = interpreter_call("watch_faults", &fd, 1);
+	Py_XDECREF(fd);
+	Py_XDECREF(result);
+	return result == NULL ? -1 : 0;
+}
+
+/* An activated virtual environment counts unless the settings name one. */
+static int
+virtualenv_enter(const char *directory)
+{
+	PyObject *exception;
+
+	if (directory == NULL || *directory == '\0')
+		directory = getenv("VIRTUAL_ENV");
+	if (directory == NULL || *directory == '\0')
+		return 0;
+	if (boot_call_text("virtualenv", directory, NULL, 1) == 0)
+		return 0;
+	exception = error_take();
+	if (interpreter_is(exception, "VirtualenvError"))
+		error_log_message(exception);
+	else
+		error_log("virtualenv failed", exception);
+	Py_DECREF(exception);
+	return -1;
+}
+
+int
+interpreter_start(const struct app_config *config)
+{
+	PyStatus status;
+
+	if (signals_ignore() == -1) {
+		log_error("sigaction");
+		return -1;
+	}
+	status = python_initialize();
+	if (PyStatus_Exception(status)) {
+		log_errorx("cannot start Python (%s): %s", PYTHON_PROGRAM,
+		    status.err_msg != NULL ? status.err_msg : "it asks to exit");
+		return -1;
+	}
+	if (boot_import() == -1 || faults_watch() == -1)
+		goto fail;
+	if (virtualenv_enter(config->virtualenv) == -1)
+		return -1;
+	if (boot_call_text("paths", config->chdir, config->pythonpath, 2) == -1)
+		goto fail;
+	return 0;
+fail:
+	error_log_current("cannot prepare Python");
+	return -1;
+}
+
+/*
+ * Not Py_FinalizeEx: it takes modules apart below daemon threads and extension
+ * modules that still run, a known cause of crashes at exit, and gives back
+ * memory that the kernel takes anyway. The GIL is kept: whatever runs on stays out of Python.
+ */
+void
+interpreter_stop(bool join)
+{
+	PyObject *argument = join ? Py_True : Py_False;
+	PyObject *result = interpreter_call("stop", &argument, 1);
+
+	if (result == NULL)
+		error_log_current("exit handler failed");
+	Py_XDECREF(result);
+}
+
+void
+interpreter_forget_thread(void)
+{
+	PyObject *result = interpreter_call("forget_thread", NULL, 0);
+
+	if (result == NULL)
+		PyErr_Clear();
+	Py_XDECREF(result);
+}

@@ -1,0 +1,40 @@
+/*
+ * The embedded interpreter: as /usr/bin/python3 would start it (environment,
+ * site, encodings), with the functions of boot.py as its servants.
+ */
+#ifndef PYTHON_INTERPRETER_H
+#define PYTHON_INTERPRETER_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+#ifdef Py_GIL_DISABLED
+#error "greenicorn needs a Python with the GIL: it orders what green and native threads do"
+#endif
+
+struct app_config;
+
+/*
+ * Initialise Python on this thread, which is its main thread from here on, and set
+ * sys.path and the virtual environment. 0, attached; or -1 after logging why.
+ */
+int interpreter_start(const struct app_config *);
+
+/*
+ * Run the application's exit handlers and flush; before that, wait for its threads
+ * as Python's own end does, unless it never got to run. Attached, and stays so.
+ */
+void interpreter_stop(bool join);
+
+/* Call a function of boot.py. A new reference, or NULL with an exception. */
+PyObject *interpreter_call(const char *function, PyObject *const *args, size_t nargs);
+
+/* Whether the exception is the class of that name in boot.py. */
+int interpreter_is(PyObject *exception, const char *class_name);
+
+/* This thread is about to end: let the threading module forget it. Swallows exceptions. */
+void interpreter_forget_thread(void);
+
+#endif

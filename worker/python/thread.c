@@ -1,0 +1,66 @@
+/* Thread states: see thread.h. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+#include "worker/python/interpreter.h"
+#include "worker/python/thread.h"
+
+static __thread PyThreadState *self; /* owned; NULL: none yet */
+static bool closed;
+
+void
+thread_adopt(void)
+{
+	self = PyEval_SaveThread();
+}
+
+int
+thread_attach(void)
+{
+	if (self == NULL) {
+		if (closed || (self = PyThreadState_New(PyInterpreterState_Main())) == NULL)
+			return -1;
+	}
+	PyEval_RestoreThread(self);
+	return 0;
+}
+
+void
+thread_detach(void)
+{
+	PyEval_SaveThread();
+}
+
+/* Clearing the state runs destructors of thread-local values: Python code. */
+static void
+state_delete(void)
+{
+	PyThreadState_Clear(self);
+	PyThreadState_DeleteCurrent();
+	self = NULL;
+}
+
+void
+thread_end(void)
+{
+	if (self == NULL || closed)
+		return;
+	PyEval_RestoreThread(self);
+	interpreter_forget_thread();
+	state_delete();
+}
+
+int
+thread_renew(void)
+{
+	state_delete();
+	return thread_attach();
+}
+
+void
+thread_close_all(void)
+{
+	closed = true;
+}
