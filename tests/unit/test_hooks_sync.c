@@ -1,9 +1,12 @@
 /* Semaphores, mutexes, conditions, read-write locks: between green threads, and with OS threads. */
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -537,6 +540,91 @@ test_rwlock_errors(void **state)
 	run_all();
 }
 
+/* ---- futexes by syscall(2), as Rust and libstdc++ use them; pthread_once ---- */
+
+static _Atomic uint32_t word; /* 0 free, 1 taken */
+
+static void
+futex_lock_20_times(void)
+{
+	for (int i = 0; i < 20; i++) {
+		while (atomic_exchange(&word, 1) != 0)
+			syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+		if (++inside > worst)
+			worst = inside;
+		entered++;
+		usleep(200);
+		inside--;
+		atomic_store(&word, 0);
+		syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		usleep(10);
+	}
+}
+
+static void
+test_futex_lock(void **state)
+{
+	(void)state;
+	inside = worst = entered = 0;
+	run_on(20, 4, futex_lock_20_times);
+	assert_int_equal(worst, 1);
+	assert_int_equal(entered, 24 * 20);
+}
+
+static void
+futex_errors(void *arg)
+{
+	struct timespec ts = {0, 30 * MS};
+	int64_t start = green_now();
+
+	(void)arg;
+	word = 5;
+	assert_int_equal(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 4, NULL, NULL, 0), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 5, &ts, NULL, 0), -1);
+	assert_int_equal(errno, ETIMEDOUT);
+	ts = in_ms(CLOCK_MONOTONIC, 30);
+	assert_int_equal(
+	    syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 5, &ts, NULL, ~0), -1);
+	assert_int_equal(errno, ETIMEDOUT);
+	assert_true(green_now() - start >= 60 * MS);
+	assert_int_equal(syscall(SYS_getpid), getpid());
+}
+
+static void
+test_futex_errors(void **state)
+{
+	struct task t;
+
+	(void)state;
+	task_start(&t, futex_errors, NULL);
+	run_all();
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int inits;
+
+static void
+slow_init(void)
+{
+	usleep(50000);
+	inits++;
+}
+
+static void
+use_once(void)
+{
+	assert_int_equal(pthread_once(&once, slow_init), 0);
+	assert_int_equal(inits, 1);
+}
+
+static void
+test_once(void **state)
+{
+	(void)state;
+	run_on(20, 2, use_once);
+}
+
 /* ---- join ---- */
 
 static void *
@@ -589,6 +677,9 @@ main(void)
 	    CASE(test_broadcast),
 	    CASE(test_rwlocks),
 	    CASE(test_rwlock_errors),
+	    CASE(test_futex_lock),
+	    CASE(test_futex_errors),
+	    CASE(test_once),
 	    CASE(test_joins_overlap),
 	};
 

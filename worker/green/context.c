@@ -121,8 +121,8 @@ __asm__(".text\n"
 	".globl green_switch_prctl\n.hidden green_switch_prctl\n"
 	".type green_switch_prctl, @function\n"
 	"green_switch_prctl:\n" SAVE "	movl $158, %eax\n	movl $0x1002, %edi\n	movq %rdx, "
-				     "%rsi\n	syscall\n" /* ARCH_SET_FS
-							    */
+	"%rsi\n	syscall\n" /* ARCH_SET_FS
+			    */
     RESTORE ".size green_switch_prctl, . - green_switch_prctl\n"
 
 	/* first entry: r12 is the function, r13 its argument; no caller, for unwinders */
