@@ -16,8 +16,11 @@
 #include "worker/green/internal.h"
 #include "worker/green/real.h"
 
-#define STACK_DEFAULT     (8UL << 20)
-#define MAX_IDLE_DEFAULT  64
+#define STACK_DEFAULT    (8UL << 20)
+#define MAX_IDLE_DEFAULT 64
+/* Of the run queue in a pass: green threads that wake each other need not wait for a poll each
+ * time. */
+#define ROUNDS            16
 #define HOUSEKEEPING_SECS 1
 #define SPAWN_RETRY_USECS 50000
 
@@ -416,7 +419,7 @@ drain_remote(void)
 	green_fd_drain_closed();
 }
 
-/* Those that are runnable now; who becomes so meanwhile waits for the next pass. */
+/* Those that are runnable now; who becomes so meanwhile waits for the next round. */
 static void
 run_queue(void)
 {
@@ -443,7 +446,8 @@ loop_pass(void)
 	if (event_base_loop(green_base, flags) == -1)
 		return -1;
 	drain_remote();
-	run_queue();
+	for (int i = 0; i < ROUNDS && !TAILQ_EMPTY(&rt.run); i++)
+		run_queue();
 	if (rt.on_pass != NULL)
 		rt.on_pass(rt.on_pass_arg);
 	return 0;
