@@ -13,9 +13,9 @@
 #define CONTRACT_FDS_START 3
 
 /* Names in LISTEN_FDNAMES. */
-#define CONTRACT_FD_LISTEN "listen"	    /* bound, listening socket; one or more */
-#define CONTRACT_FD_CONTROL "control"	    /* SOCK_SEQPACKET to the master; optional */
-#define CONTRACT_FD_SETTINGS "settings"	    /* memfd: the settings as a configuration file */
+#define CONTRACT_FD_LISTEN     "listen"     /* bound, listening socket; one or more */
+#define CONTRACT_FD_CONTROL    "control"    /* SOCK_SEQPACKET to the master; optional */
+#define CONTRACT_FD_SETTINGS   "settings"   /* memfd: the settings as a configuration file */
 #define CONTRACT_FD_SCOREBOARD "scoreboard" /* memfd: see scoreboard.h; optional */
 
 /* The worker's row in the scoreboard, a number from 0; absent means 0. */
@@ -37,8 +37,8 @@
 enum worker_exit {
 	WORKER_EXIT_OK = 0,
 	WORKER_EXIT_FAILED = 1, /* broken contract or settings */
-	WORKER_EXIT_BOOT = 3,	/* an exception while loading the application */
-	WORKER_EXIT_APP = 4,	/* no such module attribute, or not callable */
+	WORKER_EXIT_BOOT = 3,   /* an exception while loading the application */
+	WORKER_EXIT_APP = 4,    /* no such module attribute, or not callable */
 };
 
 #endif

@@ -14,7 +14,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR, LOG_LEVEL_CRITICAL };
+enum log_level {
+	LOG_LEVEL_DEBUG,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_WARNING,
+	LOG_LEVEL_ERROR,
+	LOG_LEVEL_CRITICAL
+};
 
 #define LOG_PRINTF(f, a) __attribute__((__format__(__printf__, f, a)))
 
@@ -37,7 +43,7 @@ bool log_enabled(enum log_level);
 
 void log_debug(const char *, ...) LOG_PRINTF(1, 2);
 void log_info(const char *, ...) LOG_PRINTF(1, 2);
-void log_warn(const char *, ...) LOG_PRINTF(1, 2);  /* with errno */
+void log_warn(const char *, ...) LOG_PRINTF(1, 2); /* with errno */
 void log_warnx(const char *, ...) LOG_PRINTF(1, 2);
 void log_error(const char *, ...) LOG_PRINTF(1, 2); /* with errno */
 void log_errorx(const char *, ...) LOG_PRINTF(1, 2);
@@ -50,7 +56,7 @@ void log_vline(enum log_level, bool with_errno, const char *, va_list) LOG_PRINT
 void log_raw(const char *, size_t);
 
 /* End the process with status 1 after a line at CRITICAL: boot and broken invariants only. */
-_Noreturn void fatal(const char *, ...) LOG_PRINTF(1, 2);  /* with errno */
+_Noreturn void fatal(const char *, ...) LOG_PRINTF(1, 2); /* with errno */
 _Noreturn void fatalx(const char *, ...) LOG_PRINTF(1, 2);
 
 #endif

@@ -19,14 +19,14 @@ enum scoreboard_state {
 struct scoreboard_row {
 	_Alignas(64) _Atomic uint64_t heartbeat; /* CLOCK_MONOTONIC, nanoseconds; 0: none yet */
 	_Atomic uint32_t pid;
-	_Atomic uint32_t state;	      /* enum scoreboard_state */
+	_Atomic uint32_t state;       /* enum scoreboard_state */
 	_Atomic uint32_t connections; /* open now */
 	_Atomic uint32_t in_flight;   /* requests being answered now */
 	_Atomic uint64_t served;      /* requests answered since the start */
 };
 
 struct scoreboard {
-	int fd;			     /* owned; the memfd */
+	int fd; /* owned; the memfd */
 	size_t nrows;
 	struct scoreboard_row *rows; /* owned mapping */
 };

@@ -20,6 +20,8 @@ struct settings {
 #define SETTING(field, kind, ...) KIND_CTYPE_##kind field;
 #include "common/settings.def"
 #undef SETTING
+	char **origins; /* private: "file:line" or the like of each, for the errors of
+			   settings_check */
 };
 
 /* An error message of one line, "file:line: setting: what is wrong". */
@@ -44,6 +46,17 @@ int settings_write_fd(const struct settings *, int fd);
 /* Set one setting from text as a flag or a variable gives it; origin is for the error. */
 int settings_set(struct settings *, const char *name, const char *value, const char *origin,
     struct settings_error *);
+
+/* The same for one more item of a list, which settings_set replaces. */
+int settings_append(struct settings *, const char *name, const char *value, const char *origin,
+    struct settings_error *);
+
+/* Whether two have the same value for a setting of settings_table.h. */
+struct setting;
+bool settings_equal(const struct settings *, const struct settings *, const struct setting *);
+
+/* Give each the other's value of that setting. */
+void settings_swap(struct settings *, struct settings *, const struct setting *);
 
 /* Checks that need more than one setting, or the system (users, addresses). */
 int settings_check(const struct settings *, struct settings_error *);

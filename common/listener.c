@@ -1,0 +1,159 @@
+/* Opening and adopting listening sockets: see listener.h. */
+#include "common/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+static void
+listener_describe(struct listener *l)
+{
+	address_format(&l->address, l->text, sizeof(l->text));
+	address_names(&l->address, l->server_name, sizeof(l->server_name), l->server_port,
+	    sizeof(l->server_port));
+}
+
+/* Whether somebody accepts on that path: the file of a server that died refuses. */
+static bool
+path_is_served(const struct address *a)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool served;
+
+	if (fd == -1)
+		return true;
+	served = connect(fd, &a->any.sa, a->len) == 0 || (errno != ECONNREFUSED && errno != ENOENT);
+	close(fd);
+	return served;
+}
+
+static int
+path_free(const struct address *a)
+{
+	struct stat st;
+
+	if (lstat(address_path(a), &st) == -1)
+		return errno == ENOENT ? 0 : -1;
+	if (!S_ISSOCK(st.st_mode)) {
+		errno = ENOTSOCK;
+		return -1;
+	}
+	if (path_is_served(a)) {
+		errno = EADDRINUSE;
+		return -1;
+	}
+	return unlink(address_path(a));
+}
+
+static int
+bind_unix(struct listener *l, mode_t mask, uid_t uid, gid_t gid)
+{
+	const char *path = address_path(&l->address);
+	mode_t old_mask;
+	struct stat st;
+	int rc;
+
+	if (path_free(&l->address) == -1)
+		return -1;
+	old_mask = umask(mask);
+	rc = bind(l->fd, &l->address.any.sa, l->address.len);
+	umask(old_mask);
+	if (rc == -1 || lstat(path, &st) == -1)
+		return -1;
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
+	if ((uid != (uid_t)-1 || gid != (gid_t)-1) && lchown(path, uid, gid) == -1)
+		return -1;
+	return 0;
+}
+
+/* Accepted sockets inherit TCP_NODELAY: a response leaves in few writes, none should wait. */
+static int
+bind_inet(struct listener *l)
+{
+	const int on = 1;
+
+	if (setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == -1 ||
+	    setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
+		return -1;
+	return bind(l->fd, &l->address.any.sa, l->address.len);
+}
+
+/* Port 0 lets the kernel choose: ask which it took. */
+static int
+learn_address(struct listener *l)
+{
+	l->address.len = sizeof(l->address.any);
+	return getsockname(l->fd, &l->address.any.sa, &l->address.len);
+}
+
+int
+listener_open(
+    struct listener *l, const struct address *a, int backlog, mode_t mask, uid_t uid, gid_t gid)
+{
+	int family = a->any.sa.sa_family, rc, saved_errno;
+
+	*l = (struct listener){.address = *a};
+	if ((l->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) == -1)
+		return -1;
+	rc = family == AF_UNIX ? bind_unix(l, mask, uid, gid) : bind_inet(l);
+	if (rc == 0 && family != AF_UNIX)
+		rc = learn_address(l);
+	if (rc == -1 || listen(l->fd, backlog) == -1) {
+		saved_errno = errno;
+		listener_unlink(l);
+		listener_close(l);
+		errno = saved_errno;
+		return -1;
+	}
+	listener_describe(l);
+	return 0;
+}
+
+int
+listener_adopt(struct listener *l, int fd)
+{
+	int listening = 0, flags;
+	socklen_t n = sizeof(listening);
+
+	*l = (struct listener){.fd = fd, .inherited = true};
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == -1 ||
+	    learn_address(l) == -1)
+		return -1;
+	if (!listening) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (l->address.any.sa.sa_family != AF_UNIX && l->address.any.sa.sa_family != AF_INET &&
+	    l->address.any.sa.sa_family != AF_INET6) {
+		errno = EAFNOSUPPORT;
+		return -1;
+	}
+	if ((flags = fcntl(fd, F_GETFL)) == -1 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) == -1)
+		return -1;
+	listener_describe(l);
+	return 0;
+}
+
+void
+listener_close(struct listener *l)
+{
+	if (l->fd != -1)
+		close(l->fd);
+	l->fd = -1;
+}
+
+void
+listener_unlink(const struct listener *l)
+{
+	const char *path = address_path(&l->address);
+	struct stat st;
+
+	if (path == NULL || l->inherited || l->ino == 0)
+		return;
+	if (lstat(path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+		(void)unlink(path);
+}

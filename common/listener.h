@@ -1,0 +1,44 @@
+/* Listening sockets: bound by the master, inherited by the workers. */
+#ifndef COMMON_LISTENER_H
+#define COMMON_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "common/address.h"
+
+struct listener {
+	int fd; /* owned; listening, non-blocking, close-on-exec */
+	struct address address;
+	char text[ADDRESS_TEXT_SIZE]; /* http://127.0.0.1:8000, unix:/path */
+	char server_name[64];         /* SERVER_NAME; "" on a unix socket */
+	char server_port[8];          /* SERVER_PORT; likewise */
+	bool inherited;               /* not bound by us: nor do we unlink it */
+	dev_t dev;                    /* the socket file that we made, to unlink no other */
+	ino_t ino;
+};
+
+/*
+ * Bind and listen. A unix socket that nobody listens on any more is replaced; its
+ * file gets umask and, unless they are -1, uid and gid. 0, or -1 with errno (EADDRINUSE,
+ * EACCES, ENOTSOCK: the path is another kind of file, …).
+ */
+int listener_open(
+    struct listener *, const struct address *, int backlog, mode_t umask, uid_t, gid_t);
+
+/*
+ * Take over a listening socket (systemd's, the master's) and learn its address.
+ * Owned from here on in success only. 0, or -1 with errno: ENOTSOCK, EINVAL when it
+ * does not listen, EAFNOSUPPORT.
+ */
+int listener_adopt(struct listener *, int fd);
+
+/* Close, but leave a unix socket's file: others listen on it still. */
+void listener_close(struct listener *);
+
+/* Remove the file of a unix socket, if it is the one that we made. */
+void listener_unlink(const struct listener *);
+
+#endif

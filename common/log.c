@@ -1,0 +1,223 @@
+/* The error log: see log.h. One writer, log_vline, makes and writes every line. */
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long a reader of the log that takes nothing may hold up a process. */
+#define LOG_STALL_MS 1000
+
+static const char *const level_names[] = {
+    [LOG_LEVEL_DEBUG] = "DEBUG",
+    [LOG_LEVEL_INFO] = "INFO",
+    [LOG_LEVEL_WARNING] = "WARNING",
+    [LOG_LEVEL_ERROR] = "ERROR",
+    [LOG_LEVEL_CRITICAL] = "CRITICAL",
+};
+
+static struct {
+	char *path; /* owned; NULL: standard error */
+	int fd;     /* owned when there is a path */
+	enum log_level level;
+} the_log = {.fd = STDERR_FILENO, .level = LOG_LEVEL_INFO};
+
+static int
+log_file_open(const char *path)
+{
+	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+}
+
+int
+log_open(const char *path, enum log_level level)
+{
+	char *copy = NULL;
+	int fd = STDERR_FILENO;
+
+	if (path != NULL && strcmp(path, "-") != 0) {
+		if ((copy = strdup(path)) == NULL)
+			return -1;
+		if ((fd = log_file_open(path)) == -1) {
+			free(copy);
+			return -1;
+		}
+	}
+	if (the_log.path != NULL)
+		close(the_log.fd);
+	free(the_log.path);
+	the_log.path = copy;
+	the_log.fd = fd;
+	the_log.level = level;
+	return 0;
+}
+
+/* The descriptor keeps its number: others (faulthandler) have been told it. */
+int
+log_reopen(void)
+{
+	int fd, rc;
+
+	if (the_log.path == NULL)
+		return 0;
+	if ((fd = log_file_open(the_log.path)) == -1)
+		return -1;
+	rc = dup3(fd, the_log.fd, O_CLOEXEC) == -1 ? -1 : 0;
+	close(fd);
+	return rc;
+}
+
+int
+log_fd(void)
+{
+	return the_log.fd;
+}
+
+int
+log_level_parse(const char *name)
+{
+	for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++)
+		if (strcasecmp(name, level_names[i]) == 0)
+			return (int)i;
+	return -1;
+}
+
+bool
+log_enabled(enum log_level level)
+{
+	return level >= the_log.level;
+}
+
+/* Write all of it; give up when the reader has not taken a byte for a while. */
+static void
+log_write(const char *p, size_t n)
+{
+	struct pollfd pfd = {.fd = the_log.fd, .events = POLLOUT};
+	ssize_t w;
+
+	while (n > 0) {
+		w = write(the_log.fd, p, n);
+		if (w >= 0) {
+			p += w;
+			n -= (size_t)w;
+		} else if (errno == EAGAIN) {
+			if (poll(&pfd, 1, LOG_STALL_MS) == 0)
+				return;
+		} else if (errno != EINTR) {
+			return;
+		}
+	}
+}
+
+void
+log_raw(const char *text, size_t n)
+{
+	int saved_errno = errno;
+
+	log_write(text, n);
+	errno = saved_errno;
+}
+
+static size_t
+log_prefix(char *buf, size_t size, enum log_level level)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+	char stamp[40];
+
+	localtime_r(&now, &tm);
+	strftime(stamp, sizeof(stamp), "%Y-%m-%d %H:%M:%S %z", &tm);
+	return (size_t)snprintf(
+	    buf, size, "[%s] [%d] [%s] ", stamp, (int)getpid(), level_names[level]);
+}
+
+/*
+ * Copy text as one line: a control character, which a client may have sent,
+ * becomes \xNN, so that nobody can forge a line. Returns the end of the copy.
+ */
+static char *
+log_sanitise(char *dst, const char *end, const char *text)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (; *text != '\0' && dst + 4 <= end; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f) {
+			*dst++ = '\\';
+			*dst++ = 'x';
+			*dst++ = hex[c >> 4];
+			*dst++ = hex[c & 15];
+		} else {
+			*dst++ = *text;
+		}
+	}
+	return dst;
+}
+
+void
+log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
+{
+	int saved_errno = errno;
+	char line[PIPE_BUF], text[PIPE_BUF], *p;
+	const char *end = line + sizeof(line) - 1;
+
+	if (!log_enabled(level))
+		return;
+	p = line + log_prefix(line, sizeof(line), level);
+	vsnprintf(text, sizeof(text), format, ap);
+	p = log_sanitise(p, end, text);
+	if (with_errno) {
+		p = log_sanitise(p, end, ": ");
+		p = log_sanitise(p, end, strerror(saved_errno));
+	}
+	*p++ = '\n';
+	log_write(line, (size_t)(p - line));
+	errno = saved_errno;
+}
+
+#define LOG_VERB(name, level, with_errno)                 \
+	void name(const char *format, ...)                \
+	{                                                 \
+		va_list ap;                               \
+                                                          \
+		va_start(ap, format);                     \
+		log_vline(level, with_errno, format, ap); \
+		va_end(ap);                               \
+	}
+
+LOG_VERB(log_debug, LOG_LEVEL_DEBUG, false)
+LOG_VERB(log_info, LOG_LEVEL_INFO, false)
+LOG_VERB(log_warn, LOG_LEVEL_WARNING, true)
+LOG_VERB(log_warnx, LOG_LEVEL_WARNING, false)
+LOG_VERB(log_error, LOG_LEVEL_ERROR, true)
+LOG_VERB(log_errorx, LOG_LEVEL_ERROR, false)
+LOG_VERB(log_criticalx, LOG_LEVEL_CRITICAL, false)
+
+void
+fatal(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	log_vline(LOG_LEVEL_CRITICAL, true, format, ap);
+	va_end(ap);
+	exit(1);
+}
+
+void
+fatalx(const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	log_vline(LOG_LEVEL_CRITICAL, false, format, ap);
+	va_end(ap);
+	exit(1);
+}
