@@ -461,9 +461,9 @@ list_equal(const void *a, const void *b)
 
 /* ---- the table ---- */
 
-#define KIND(kind, from_config, from_text, print, fini, equal) \
-	const struct kind kind_##kind = {                      \
-	    sizeof(KIND_CTYPE_##kind), from_config, from_text, print, fini, equal}
+#define KIND(name, from_config, from_text, print, fini, equal) \
+	const struct kind kind_##name = {                      \
+	    sizeof(KIND_CTYPE_##name), from_config, from_text, print, fini, equal}
 
 KIND(COUNT, count_from_config, count_from_text, int_print, nothing_fini, int_equal);
 KIND(SECONDS, count_from_config, count_from_text, int_print, nothing_fini, int_equal);
