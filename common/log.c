@@ -182,6 +182,31 @@ log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
 	errno = saved_errno;
 }
 
+void
+log_error_text(const char *line, const char *text, size_t n)
+{
+	int saved_errno = errno;
+	char head[PIPE_BUF], *p, *all;
+	size_t head_n;
+
+	if (!log_enabled(LOG_LEVEL_ERROR))
+		return;
+	p = head + log_prefix(head, sizeof(head), LOG_LEVEL_ERROR);
+	p = log_sanitise(p, head + sizeof(head) - 1, line);
+	*p++ = '\n';
+	head_n = (size_t)(p - head);
+	if ((all = malloc(head_n + n)) != NULL) {
+		memcpy(all, head, head_n);
+		memcpy(all + head_n, text, n);
+		log_write(all, head_n + n);
+		free(all);
+	} else {
+		log_write(head, head_n);
+		log_write(text, n);
+	}
+	errno = saved_errno;
+}
+
 #define LOG_VERB(name, level, with_errno)                 \
 	void name(const char *format, ...)                \
 	{                                                 \

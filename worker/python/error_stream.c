@@ -6,6 +6,7 @@
 static int
 stream_put(PyObject *text)
 {
+	PyThreadState *state;
 	PyObject *bytes;
 
 	if (!PyUnicode_Check(text)) {
@@ -16,9 +17,10 @@ stream_put(PyObject *text)
 	bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
 	if (bytes == NULL)
 		return -1;
-	Py_BEGIN_ALLOW_THREADS /* a full pipe makes it wait */
-	    log_raw(PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
-	Py_END_ALLOW_THREADS Py_DECREF(bytes);
+	state = PyEval_SaveThread(); /* a full pipe makes it wait */
+	log_raw(PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
+	PyEval_RestoreThread(state);
+	Py_DECREF(bytes);
 	return 0;
 }
 

@@ -1,6 +1,8 @@
 /* Python exceptions in the error log: see errors.h. */
 #include "worker/python/errors.h"
 
+#include <string.h>
+
 #include "common/log.h"
 #include "worker/python/interpreter.h"
 
@@ -23,8 +25,8 @@ error_take(void)
 }
 
 /*
- * Text as the log takes it: a C string without the last newline, whatever
- * surrogates and NULs are in it. Steals text. PyMem_Free it; NULL: no memory.
+ * Text as the log takes it, whatever surrogates and NULs are in it. Steals text.
+ * PyMem_Free it; NULL: no memory.
  */
 static char *
 encode(PyObject *text)
@@ -35,14 +37,12 @@ encode(PyObject *text)
 
 	if (text != NULL && PyUnicode_Check(text))
 		bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
-	if (bytes != NULL && (copy = PyMem_Malloc(PyBytes_GET_SIZE(bytes) + 1)) != NULL) {
-		n = PyBytes_GET_SIZE(bytes);
+	n = bytes != NULL ? PyBytes_GET_SIZE(bytes) : 0;
+	if (bytes != NULL && (copy = PyMem_Malloc(n + 1)) != NULL) {
+		memcpy(copy, PyBytes_AS_STRING(bytes), n + 1);
 		for (i = 0; i < n; i++)
-			copy[i] =
-			    PyBytes_AS_STRING(bytes)[i] != '\0' ? PyBytes_AS_STRING(bytes)[i] : '?';
-		if (n > 0 && copy[n - 1] == '\n')
-			n--;
-		copy[n] = '\0';
+			if (copy[i] == '\0')
+				copy[i] = '?';
 	}
 	Py_XDECREF(text);
 	Py_XDECREF(bytes);
@@ -50,23 +50,17 @@ encode(PyObject *text)
 	return copy;
 }
 
-/* log_errorx, without the GIL: a full pipe may make it wait. */
-static void
-log_text(const char *what, const char *between, const char *text)
-{
-	Py_BEGIN_ALLOW_THREADS log_errorx("%s%s%s", what, between, text);
-	Py_END_ALLOW_THREADS
-}
-
 void
 error_log(const char *what, PyObject *exception)
 {
 	char *text = encode(interpreter_call("format_exception", &exception, 1));
+	PyThreadState *state = PyEval_SaveThread(); /* a full pipe makes logging wait */
 
 	if (text != NULL)
-		log_text(what, "\n", text);
+		log_error_text(what, text, strlen(text));
 	else /* no memory, or a __str__ that raises */
-		log_text(what, ": ", Py_TYPE(exception)->tp_name);
+		log_errorx("%s: %s", what, Py_TYPE(exception)->tp_name);
+	PyEval_RestoreThread(state);
 	PyMem_Free(text);
 }
 
@@ -83,7 +77,9 @@ void
 error_log_message(PyObject *exception)
 {
 	char *text = encode(PyObject_Str(exception));
+	PyThreadState *state = PyEval_SaveThread();
 
-	log_text(text != NULL ? text : Py_TYPE(exception)->tp_name, "", "");
+	log_errorx("%s", text != NULL ? text : Py_TYPE(exception)->tp_name);
+	PyEval_RestoreThread(state);
 	PyMem_Free(text);
 }

@@ -29,13 +29,17 @@ gate_leave(struct gate *gate)
 void
 gate_wait(struct gate *gate)
 {
+	PyThreadState *state;
 	sem_t left;
 
 	while (gate->busy) {
 		sem_init(&left, 0, 0);
 		gate->waiter = &left;
-		Py_BEGIN_ALLOW_THREADS while (sem_wait(&left) == -1); /* EINTR */
-		Py_END_ALLOW_THREADS sem_destroy(&left);
+		state = PyEval_SaveThread();
+		while (sem_wait(&left) == -1)
+			; /* EINTR */
+		PyEval_RestoreThread(state);
+		sem_destroy(&left);
 	}
 }
 

@@ -27,8 +27,9 @@ struct app {
 static void
 answer_error(struct http_response *response, int status)
 {
-	Py_BEGIN_ALLOW_THREADS http_response_error(response, status, "");
-	Py_END_ALLOW_THREADS
+	PyThreadState *state = PyEval_SaveThread();
+	http_response_error(response, status, "");
+	PyEval_RestoreThread(state);
 }
 
 /* gunicorn's line, with the traceback below it. */

@@ -63,24 +63,32 @@ input_fail(struct input *in, int error)
 static Py_ssize_t
 body_read(struct input *in, char *p, size_t n)
 {
+	PyThreadState *state;
 	ssize_t got;
 	int error;
 
-	Py_BEGIN_ALLOW_THREADS got = http_body_read(in->body, p, n);
+	state = PyEval_SaveThread();
+	got = http_body_read(in->body, p, n);
 	error = errno;
-	Py_END_ALLOW_THREADS if (got == -1) input_fail(in, error);
+	PyEval_RestoreThread(state);
+	if (got == -1)
+		input_fail(in, error);
 	return got;
 }
 
 static Py_ssize_t
 body_peek(struct input *in, const char **p)
 {
+	PyThreadState *state;
 	ssize_t got;
 	int error;
 
-	Py_BEGIN_ALLOW_THREADS got = http_body_peek(in->body, p);
+	state = PyEval_SaveThread();
+	got = http_body_peek(in->body, p);
 	error = errno;
-	Py_END_ALLOW_THREADS if (got == -1) input_fail(in, error);
+	PyEval_RestoreThread(state);
+	if (got == -1)
+		input_fail(in, error);
 	return got;
 }
 

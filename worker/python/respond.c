@@ -60,17 +60,21 @@ check_bytes(PyObject *data)
 static int
 send_part(struct http_response *response, PyObject *start_response, PyObject *data, bool last)
 {
+	PyThreadState *state;
 	int result = 0, error;
 
 	start_response_take(start_response);
-	Py_BEGIN_ALLOW_THREADS if (data != NULL) result =
-	    http_response_write(response, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data));
+	state = PyEval_SaveThread();
+	if (data != NULL)
+		result =
+		    http_response_write(response, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data));
 	if (result == 0 && last)
 		result = http_response_finish(response);
 	error = errno;
 	if (result == -1)
 		client_gone(response, error);
-	Py_END_ALLOW_THREADS start_response_give(start_response);
+	PyEval_RestoreThread(state);
+	start_response_give(start_response);
 	return result;
 }
 
@@ -117,20 +121,23 @@ respond_each(struct http_response *response, PyObject *start_response, PyObject 
 static int
 respond_file(struct http_response *response, PyObject *start_response, const struct file_part *part)
 {
+	PyThreadState *state;
 	int result, error;
 
 	if (check_started(response) == -1)
 		return -1;
 	start_response_take(start_response);
-	Py_BEGIN_ALLOW_THREADS if (!response->head_sent)
-	    http_response_length(response, part->count);
+	state = PyEval_SaveThread();
+	if (!response->head_sent)
+		http_response_length(response, part->count);
 	result = http_response_sendfile(response, part->fd, part->offset, part->count);
 	if (result == 0)
 		result = http_response_finish(response);
 	error = errno;
 	if (result == -1)
 		client_gone(response, error);
-	Py_END_ALLOW_THREADS start_response_give(start_response);
+	PyEval_RestoreThread(state);
+	start_response_give(start_response);
 	return 0;
 }
 

@@ -204,12 +204,14 @@ start_response_call(PyObject *callable, PyObject *const *given, size_t nargsf, P
 static int
 send_bytes(struct http_response *response, PyObject *data)
 {
+	PyThreadState *state;
 	int result, error;
 
-	Py_BEGIN_ALLOW_THREADS result =
-	    http_response_write(response, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data));
+	state = PyEval_SaveThread();
+	result = http_response_write(response, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data));
 	error = errno;
-	Py_END_ALLOW_THREADS errno = error;
+	PyEval_RestoreThread(state);
+	errno = error;
 	if (result == -1)
 		PyErr_SetFromErrno(PyExc_OSError);
 	return result;
