@@ -115,7 +115,8 @@ static void
 on_edge(evutil_socket_t fd, short what, void *arg)
 {
 	struct fd_entry *e = arg;
-	int events = ((what & EV_READ) ? GREEN_READ : 0) | ((what & EV_WRITE) ? GREEN_WRITE : 0);
+	int events = ((what & EV_READ) ? GREEN_READ : 0) | ((what & EV_WRITE) ? GREEN_WRITE : 0) |
+		     ((what & EV_CLOSED) ? GREEN_HANGUP : 0);
 
 	wake_waiters(e, events, false);
 	if (e->watch != NULL)
@@ -150,8 +151,8 @@ entry_register(int fd, struct fd_entry *e)
 		return -1;
 	}
 	errno = 0;
-	event_assign(
-	    &e->event, green_base, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, on_edge, e);
+	event_assign(&e->event, green_base, fd,
+	    EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_edge, e);
 	if (event_add(&e->event, NULL) == -1) {
 		if (errno == 0)
 			errno = ENOMEM;

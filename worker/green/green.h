@@ -98,7 +98,12 @@ int64_t green_deadline(int64_t ns);
  * triggered and kept until the descriptor is closed, which the wrapped close(2)
  * tells us; closing one on which somebody waits ends that wait with EBADF.
  */
-enum { GREEN_READ = 1, GREEN_WRITE = 2 };
+enum {
+	GREEN_READ = 1,
+	GREEN_WRITE = 2,
+	GREEN_HANGUP = 4, /* told to green_fd_watch: the peer has finished sending, also
+			   * when its last bytes came with the same edge */
+};
 
 /*
  * Wait until the descriptor may be ready (try again after it: edges can be
