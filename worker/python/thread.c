@@ -8,12 +8,13 @@
 #include "worker/python/thread.h"
 
 static __thread PyThreadState *self; /* owned; NULL: none yet */
+static PyThreadState *first;         /* borrowed: Python's main thread's, which lasts to the end */
 static bool closed;
 
 void
 thread_adopt(void)
 {
-	self = PyEval_SaveThread();
+	self = first = PyEval_SaveThread();
 }
 
 int
@@ -45,7 +46,7 @@ state_delete(void)
 void
 thread_end(void)
 {
-	if (self == NULL || closed)
+	if (self == NULL || self == first || closed)
 		return;
 	PyEval_RestoreThread(self);
 	interpreter_forget_thread();
@@ -55,6 +56,8 @@ thread_end(void)
 int
 thread_renew(void)
 {
+	if (self == first)
+		return 0;
 	state_delete();
 	return thread_attach();
 }
