@@ -1,64 +1,11 @@
-/*
- * environ: a copy of a template with what differs from request to request on
- * top. The template is never changed once made, and what a request sets is set
- * on its own copy only: copying may run the garbage collector, hence other requests.
- */
+/* environ: a copy of the template with what differs from request to request on top. */
 #include "worker/python/environ.h"
 
 #include <stdbool.h>
 #include <string.h>
-#include <strings.h>
 
 #include "worker/app/app.h"
-#include "worker/python/error_stream.h"
-#include "worker/python/file_wrapper.h"
-#include "worker/python/header_names.h"
-
-/* Keys that requests set, interned once. */
-enum key {
-	KEY_INPUT,
-	KEY_URL_SCHEME,
-	KEY_METHOD,
-	KEY_QUERY,
-	KEY_RAW_URI,
-	KEY_PROTOCOL,
-	KEY_PATH_INFO,
-	KEY_REMOTE_ADDR,
-	KEY_REMOTE_PORT,
-	KEY_SERVER_NAME,
-	KEY_SERVER_PORT,
-	KEY_HOST,
-	KEY_COOKIE,
-	NKEYS
-};
-
-static const char *const key_names[NKEYS] = {"wsgi.input", "wsgi.url_scheme", "REQUEST_METHOD",
-    "QUERY_STRING", "RAW_URI", "SERVER_PROTOCOL", "PATH_INFO", "REMOTE_ADDR", "REMOTE_PORT",
-    "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_COOKIE"};
-
-static const char *const method_names[] = {
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"};
-#define NMETHODS (sizeof(method_names) / sizeof(method_names[0]))
-
-/* The last text of a kind and its str: addresses and names repeat. */
-struct last_text {
-	char text[64];
-	PyObject *str; /* owned */
-};
-
-struct environ_maker {
-	PyObject *template; /* owned, like all below */
-	PyObject *keys[NKEYS];
-	PyObject *methods[NMETHODS];
-	PyObject *http_1_0;
-	struct last_text scheme, remote_addr, server_name, server_port;
-	struct header_names *names;
-	char *script_name;
-	size_t script_name_n;
-};
-
-/* Room in the template's table beyond its own keys, for a request's headers without growing. */
-#define SPARE_KEYS 6
+#include "worker/python/environ_maker.h"
 
 static PyObject *
 latin1(struct http_str s)
@@ -74,141 +21,6 @@ put(PyObject *dict, PyObject *key, PyObject *value)
 
 	Py_XDECREF(value);
 	return result;
-}
-
-static int
-put_named(PyObject *dict, const char *name, PyObject *value)
-{
-	PyObject *key = PyUnicode_InternFromString(name);
-	int result = -1;
-
-	if (key == NULL)
-		Py_XDECREF(value);
-	else
-		result = put(dict, key, value);
-	Py_XDECREF(key);
-	return result;
-}
-
-/* What never changes, and the commonest value of what does. */
-static int
-template_fill(PyObject *dict, const struct app_config *config)
-{
-	const struct {
-		const char *name;
-		PyObject *value;
-	} rows[] = {
-	    {"wsgi.version", Py_BuildValue("(ii)", 1, 0)},
-	    {"wsgi.url_scheme", PyUnicode_InternFromString("http")},
-	    {"wsgi.input", Py_NewRef(Py_None)},
-	    {"wsgi.errors", error_stream_new()},
-	    {"wsgi.multithread", Py_NewRef(Py_True)},
-	    {"wsgi.multiprocess", PyBool_FromLong(config->multiprocess)},
-	    {"wsgi.run_once", Py_NewRef(Py_False)},
-	    {"wsgi.file_wrapper", Py_NewRef((PyObject *)&file_wrapper_type)},
-	    {"wsgi.input_terminated", Py_NewRef(Py_True)},
-	    {"SERVER_SOFTWARE",
-		PyUnicode_DecodeLatin1(config->software, strlen(config->software), NULL)},
-	    {"REQUEST_METHOD", PyUnicode_InternFromString("GET")},
-	    {"QUERY_STRING", PyUnicode_New(0, 0)},
-	    {"RAW_URI", Py_NewRef(Py_None)},
-	    {"SERVER_PROTOCOL", PyUnicode_InternFromString("HTTP/1.1")},
-	    {"SCRIPT_NAME",
-		PyUnicode_DecodeLatin1(config->script_name, strlen(config->script_name), NULL)},
-	    {"PATH_INFO", Py_NewRef(Py_None)},
-	    {"REMOTE_ADDR", Py_NewRef(Py_None)},
-	    {"SERVER_NAME", Py_NewRef(Py_None)},
-	    {"SERVER_PORT", Py_NewRef(Py_None)},
-	};
-	int result = 0;
-	size_t i;
-
-	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (put_named(dict, rows[i].name, rows[i].value) == -1)
-			result = -1;
-	return result;
-}
-
-/* A dict's table never shrinks when keys go, and a copy has the same table. */
-static int
-template_widen(PyObject *dict)
-{
-	char name[] = "spare 0";
-	int i;
-
-	for (i = 0; i < SPARE_KEYS; i++) {
-		name[6] = '0' + i;
-		if (PyDict_SetItemString(dict, name, Py_None) == -1)
-			return -1;
-	}
-	for (i = 0; i < SPARE_KEYS; i++) {
-		name[6] = '0' + i;
-		if (PyDict_DelItemString(dict, name) == -1)
-			return -1;
-	}
-	return 0;
-}
-
-static int
-strings_make(struct environ_maker *maker)
-{
-	size_t i;
-
-	for (i = 0; i < NKEYS; i++)
-		if ((maker->keys[i] = PyUnicode_InternFromString(key_names[i])) == NULL)
-			return -1;
-	for (i = 0; i < NMETHODS; i++)
-		if ((maker->methods[i] = PyUnicode_InternFromString(method_names[i])) == NULL)
-			return -1;
-	maker->http_1_0 = PyUnicode_InternFromString("HTTP/1.0");
-	return maker->http_1_0 != NULL ? 0 : -1;
-}
-
-struct environ_maker *
-environ_maker_new(const struct app_config *config)
-{
-	struct environ_maker *maker = PyMem_Calloc(1, sizeof(*maker));
-
-	if (maker == NULL) {
-		PyErr_NoMemory();
-		return NULL;
-	}
-	maker->script_name_n = strlen(config->script_name);
-	if ((maker->script_name = PyMem_Malloc(maker->script_name_n + 1)) == NULL) {
-		PyErr_NoMemory();
-		goto fail;
-	}
-	memcpy(maker->script_name, config->script_name, maker->script_name_n + 1);
-	if (strings_make(maker) == -1 || (maker->names = header_names_new()) == NULL ||
-	    (maker->template = PyDict_New()) == NULL ||
-	    template_fill(maker->template, config) == -1 || template_widen(maker->template) == -1)
-		goto fail;
-	return maker;
-fail:
-	environ_maker_free(maker);
-	return NULL;
-}
-
-void
-environ_maker_free(struct environ_maker *maker)
-{
-	size_t i;
-
-	if (maker == NULL)
-		return;
-	for (i = 0; i < NKEYS; i++)
-		Py_XDECREF(maker->keys[i]);
-	for (i = 0; i < NMETHODS; i++)
-		Py_XDECREF(maker->methods[i]);
-	Py_XDECREF(maker->http_1_0);
-	Py_XDECREF(maker->scheme.str);
-	Py_XDECREF(maker->remote_addr.str);
-	Py_XDECREF(maker->server_name.str);
-	Py_XDECREF(maker->server_port.str);
-	Py_XDECREF(maker->template);
-	header_names_free(maker->names);
-	PyMem_Free(maker->script_name);
-	PyMem_Free(maker);
 }
 
 /* A new reference to the str of a text that is mostly the same as the last time. */
@@ -235,9 +47,9 @@ method_str(const struct environ_maker *maker, struct http_str method)
 {
 	size_t i;
 
-	for (i = 0; i < NMETHODS; i++)
-		if (strlen(method_names[i]) == method.n &&
-		    memcmp(method_names[i], method.p, method.n) == 0)
+	for (i = 0; i < ENVIRON_METHODS; i++)
+		if (strlen(environ_methods[i]) == method.n &&
+		    memcmp(environ_methods[i], method.p, method.n) == 0)
 			return Py_NewRef(maker->methods[i]);
 	return latin1(method);
 }
@@ -431,57 +243,4 @@ environ_new(struct environ_maker *maker, const struct app_exchange *x, PyObject 
 fail:
 	Py_DECREF(dict);
 	return NULL;
-}
-
-/* A borrowed reference to the value whose key is name without regard to case, or NULL. */
-static PyObject *
-find_any_case(PyObject *dict, const char *name)
-{
-	PyObject *key, *value = PyDict_GetItemString(dict, name);
-	Py_ssize_t at = 0;
-	const char *text;
-
-	if (value != NULL)
-		return value;
-	while (PyDict_Next(dict, &at, &key, &value)) {
-		if (!PyUnicode_Check(key) || (text = PyUnicode_AsUTF8(key)) == NULL)
-			PyErr_Clear();
-		else if (strcasecmp(text, name) == 0)
-			return value;
-	}
-	return NULL;
-}
-
-/* str() of the application's objects is the application's code: it may raise. */
-static char *
-text_of(PyObject *value)
-{
-	PyObject *str, *bytes = NULL;
-	char *copy = NULL;
-
-	Py_INCREF(value);
-	str = PyObject_Str(value);
-	Py_DECREF(value);
-	if (str != NULL)
-		bytes = PyUnicode_AsEncodedString(str, "utf-8", "backslashreplace");
-	if (bytes != NULL)
-		copy = strdup(PyBytes_AS_STRING(bytes));
-	else
-		PyErr_Clear();
-	Py_XDECREF(str);
-	Py_XDECREF(bytes);
-	return copy;
-}
-
-void
-environ_log(PyObject *dict, struct app_exchange *x)
-{
-	PyObject *value;
-	size_t i;
-
-	for (i = 0; i < x->nlog; i++) {
-		value = find_any_case(dict, x->log_names[i]);
-		if (value != NULL && x->log_values[i] == NULL)
-			x->log_values[i] = text_of(value);
-	}
 }
