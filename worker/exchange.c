@@ -1,0 +1,238 @@
+/* One request and its response: see exchange.h. */
+#include "worker/exchange.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/access_log.h"
+#include "worker/green/green.h"
+
+#define BUFFER_SIZE 16384
+#define HEAD_MAX    (16U << 20) /* whatever the limits on lines and fields allow */
+#define BODY_ROOM   4096        /* what http_input wants beyond the head */
+#define POOL_MAX    64
+
+/* What of a body the application did not read is dropped, to keep the connection. */
+#define DRAIN_BYTES 65536
+#define DRAIN_NS    2000000000LL
+
+/* ---- the pool ---- */
+
+static void
+exchange_free(struct exchange *x)
+{
+	http_request_fini(&x->request);
+	http_response_fini(&x->response);
+	free(x->app.log_values);
+	free(x->buf);
+	free(x);
+}
+
+static struct exchange *
+exchange_new(struct exchange_pool *pool)
+{
+	const struct exchange_config *config = &pool->config;
+	struct exchange *x = calloc(1, sizeof(*x));
+
+	if (x == NULL)
+		return NULL;
+	http_request_init(&x->request);
+	http_response_init(&x->response, -1, config->send_timeout, config->server);
+	x->app.request = &x->request;
+	x->app.body = &x->body;
+	x->app.response = &x->response;
+	x->app.peer = &x->peer;
+	x->app.log_names = access_log_names(config->access_log, &x->app.nlog);
+	x->size = BUFFER_SIZE;
+	x->buf = malloc(x->size);
+	if (x->app.nlog > 0)
+		x->app.log_values = calloc(x->app.nlog, sizeof(*x->app.log_values));
+	if (x->buf == NULL || (x->app.nlog > 0 && x->app.log_values == NULL)) {
+		exchange_free(x);
+		return NULL;
+	}
+	return x;
+}
+
+struct exchange *
+exchange_take(struct exchange_pool *pool, int fd)
+{
+	struct exchange *x = pool->idle;
+
+	if (x != NULL) {
+		pool->idle = x->next;
+		pool->nidle--;
+	} else if ((x = exchange_new(pool)) == NULL) {
+		return NULL;
+	}
+	x->len = x->scanned = 0;
+	x->response.fd = fd;
+	x->app.fd = fd;
+	return x;
+}
+
+void
+exchange_give_back(struct exchange_pool *pool, struct exchange *x)
+{
+	/* a buffer that had to grow is not kept */
+	if (pool->nidle >= POOL_MAX || x->size > BUFFER_SIZE) {
+		exchange_free(x);
+		return;
+	}
+	x->next = pool->idle;
+	pool->idle = x;
+	pool->nidle++;
+}
+
+void
+exchange_pool_fini(struct exchange_pool *pool)
+{
+	struct exchange *x;
+
+	while ((x = pool->idle) != NULL) {
+		pool->idle = x->next;
+		exchange_free(x);
+	}
+	pool->nidle = 0;
+}
+
+/* ---- the head ---- */
+
+static int
+buffer_grow(struct exchange *x, size_t size)
+{
+	char *buf = realloc(x->buf, size);
+
+	if (buf == NULL)
+		return -1;
+	x->buf = buf;
+	x->size = size;
+	return 0;
+}
+
+int
+exchange_reserve(struct exchange *x)
+{
+	return x->len < x->size ? 0 : buffer_grow(x, x->size * 2);
+}
+
+int
+exchange_parse(struct exchange_pool *pool, struct exchange *x)
+{
+	const struct http_limits *limits = &pool->config.limits;
+	long n = http_head_scan(x->buf, x->len, &x->scanned, limits);
+
+	if (n == 0)
+		return x->len < HEAD_MAX ? 0 : -431;
+	if (n < 0) {
+		x->request.error = NULL;
+		return (int)n;
+	}
+	x->head = (size_t)n;
+	/* before there are views into the buffer */
+	if (x->size - x->head < BODY_ROOM && buffer_grow(x, x->head + BUFFER_SIZE) == -1)
+		return -500;
+	n = http_request_parse(&x->request, x->buf, x->head, limits);
+	return n == 0 ? 1 : -(int)n;
+}
+
+const char *
+exchange_error(const struct exchange *x, int status)
+{
+	return x->request.error != NULL ? x->request.error : http_status_phrase(status);
+}
+
+/* ---- the response ---- */
+
+/* An interim response may only come before the final one. */
+static bool
+may_continue(void *arg)
+{
+	const struct http_response *response = arg;
+
+	return !response->head_sent;
+}
+
+static void
+exchange_begin(const struct exchange_config *config, struct exchange *x, bool keep_alive)
+{
+	x->input = (struct http_input){
+	    .fd = x->app.fd,
+	    .buf = x->buf,
+	    .size = x->size,
+	    .mark = x->head,
+	    .pos = x->head,
+	    .len = x->len,
+	    .timeout = config->body_timeout,
+	};
+	http_body_init(&x->body, &x->request, &x->input);
+	x->body.may_continue = may_continue;
+	x->body.arg = &x->response;
+	http_response_begin(&x->response, &x->request, keep_alive);
+	x->app.started = green_now();
+}
+
+static void
+exchange_log(const struct exchange_config *config, struct exchange *x)
+{
+	access_log_add(config->access_log, &x->app);
+	for (size_t i = 0; i < x->app.nlog; i++) {
+		free(x->app.log_values[i]);
+		x->app.log_values[i] = NULL;
+	}
+}
+
+/* Drop the rest of the body, if that is little and soon; false: it is not. */
+static bool
+body_drain(struct exchange *x)
+{
+	int64_t deadline = green_deadline(DRAIN_NS), left;
+	size_t dropped = 0;
+	const char *p;
+	ssize_t n;
+
+	/* a client that was never told to go on will not send it: RFC 9110 section 10.1.1 */
+	if (x->body.expect_continue)
+		return x->body.done;
+	while (!x->body.done) {
+		left = deadline - green_now();
+		if (left <= 0 || dropped > DRAIN_BYTES)
+			return false;
+		x->input.timeout = left;
+		n = http_body_peek(&x->body, &p);
+		if (n <= 0)
+			return n == 0;
+		http_body_skip(&x->body, (size_t)n);
+		dropped += (size_t)n;
+	}
+	return true;
+}
+
+/* What was received beyond this request moves to the front: the next one. */
+static void
+buffer_advance(struct exchange *x)
+{
+	x->len = x->input.len - x->input.pos;
+	memmove(x->buf, x->buf + x->input.pos, x->len);
+	x->scanned = 0;
+}
+
+enum exchange_end
+exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
+{
+	const struct exchange_config *config = &pool->config;
+
+	exchange_begin(config, x, keep_alive);
+	config->ops->handle(config->app, &x->app);
+	if (!x->response.finished)
+		(void)http_response_error(
+		    &x->response, x->body.error != 0 ? x->body.error : 500, "");
+	exchange_log(config, x);
+	if (x->response.failed)
+		return EXCHANGE_CLOSE;
+	if (x->response.keep_alive && body_drain(x)) {
+		buffer_advance(x);
+		return EXCHANGE_NEXT;
+	}
+	return x->body.done && x->input.pos == x->input.len ? EXCHANGE_CLOSE : EXCHANGE_LINGER;
+}

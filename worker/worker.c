@@ -1,0 +1,599 @@
+/*
+ * The life of a worker. The application is loaded on a green thread, the main one, while
+ * the loop already beats; it stays parked there until the end, when it unloads the
+ * application: Python wants both on the same thread.
+ *
+ *	LOADING → SERVING → STOPPING → LEAVING
+ *
+ * Signals, the control socket, max_requests and timers ask for a state through
+ * worker_stop and worker_leave; accepting_update makes the listeners follow it.
+ */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "common/contract.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "worker/access_log.h"
+#include "worker/app/app.h"
+#include "worker/conn.h"
+#include "worker/green/green.h"
+
+#define NS_PER_SEC 1000000000LL
+
+/* Accepted at one wake-up: one, when other workers wake for the same connection. */
+#define ACCEPT_ALONE  16
+#define ACCEPT_SHARED 1
+
+/* After accept(2) has failed for want of something, try again then. */
+#define ACCEPT_PAUSE_USECS 100000
+
+/* How long exit handlers may take when the worker is to exit at once. */
+#define QUICK_LEAVE_SECS 1
+
+enum worker_state { WORKER_LOADING, WORKER_SERVING, WORKER_STOPPING, WORKER_LEAVING };
+
+struct worker;
+
+struct acceptor {
+	struct worker *worker;
+	struct listener *listener;
+	struct event *event; /* owned */
+};
+
+struct worker {
+	const struct worker_contract *contract;
+	const struct app_ops *ops;
+	struct app *app;
+	struct event_base *base;
+	struct conns *conns; /* NULL until the application is loaded */
+	enum worker_state state;
+	int exit_code;
+
+	struct acceptor *acceptors;
+	bool accepting;           /* their events are on */
+	bool accept_paused;       /* until the timer accept_pause */
+	int64_t accept_warned_at; /* when accept's failure was last logged */
+
+	struct green *main_thread;
+	struct green_job main_job;
+	struct event *heartbeat, *control, *accept_pause, *limit;
+};
+
+/* ---- the scoreboard ---- */
+
+static void
+worker_beat(struct worker *w)
+{
+	struct scoreboard_row *row = w->contract->row;
+
+	atomic_store(&row->heartbeat, scoreboard_now());
+	if (w->conns == NULL)
+		return;
+	atomic_store(&row->connections, (uint32_t)conns_count(w->conns));
+	atomic_store(&row->in_flight, (uint32_t)conns_in_flight(w->conns));
+	atomic_store(&row->served, conns_served(w->conns));
+}
+
+static void
+on_heartbeat(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	worker_beat(arg);
+}
+
+/* ---- accepting ---- */
+
+/* The one place that turns the listeners' events on and off. */
+static void
+accepting_update(struct worker *w)
+{
+	bool want = w->state == WORKER_SERVING && !w->accept_paused &&
+		    conns_count(w->conns) < (size_t)w->contract->settings.worker_connections;
+
+	if (want == w->accepting)
+		return;
+	w->accepting = want;
+	for (size_t i = 0; i < w->contract->nlisteners; i++) {
+		if (want)
+			event_add(w->acceptors[i].event, NULL);
+		else
+			event_del(w->acceptors[i].event);
+	}
+}
+
+static void
+on_accept_pause(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd;
+	(void)what;
+	w->accept_paused = false;
+	accepting_update(w);
+}
+
+/* Out of descriptors or memory: the connection stays in the kernel, and would wake us on and on. */
+static void
+accept_failed(struct worker *w)
+{
+	struct timeval pause = {0, ACCEPT_PAUSE_USECS};
+	int64_t now = green_now();
+
+	if (w->accept_warned_at == 0 || now - w->accept_warned_at >= NS_PER_SEC) {
+		log_warn("accept");
+		w->accept_warned_at = now;
+	}
+	w->accept_paused = true;
+	evtimer_add(w->accept_pause, &pause);
+	accepting_update(w);
+}
+
+/* Errors of one connection, or of the network it comes over: accept(2). */
+static bool
+accept_may_go_on(int error)
+{
+	switch (error) {
+	case EINTR:
+	case ECONNABORTED:
+	case EPERM: /* a firewall's rule */
+	case EPROTO:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+	case ENOPROTOOPT:
+	case ENONET:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void
+on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+	struct acceptor *a = arg;
+	struct worker *w = a->worker;
+	int batch = w->contract->settings.workers > 1 ? ACCEPT_SHARED : ACCEPT_ALONE;
+
+	(void)what;
+	while (w->accepting && batch-- > 0) {
+		struct address peer = {.len = sizeof(peer.any)};
+		int s = accept4((int)fd, &peer.any.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (s != -1) {
+			conns_add(w->conns, s, a->listener, &peer);
+			accepting_update(w);
+		} else if (errno == EAGAIN) {
+			return;
+		} else if (!accept_may_go_on(errno)) {
+			accept_failed(w);
+		}
+	}
+}
+
+/* ---- stopping ---- */
+
+/* The process ends here, with green threads in the middle of something. */
+static _Noreturn void
+worker_exit_now(struct worker *w)
+{
+	access_log_flush(w->contract->access_log);
+	log_info("Worker exiting (pid: %d)", (int)getpid());
+	_exit(w->exit_code);
+}
+
+/* Nothing is being served any more: the main green thread goes on. */
+static void
+worker_leave(struct worker *w)
+{
+	w->state = WORKER_LEAVING;
+	accepting_update(w);
+	green_wake(w->main_thread);
+}
+
+static void
+leave_when_empty(struct worker *w)
+{
+	if (w->state == WORKER_STOPPING && w->conns != NULL && conns_count(w->conns) == 0)
+		worker_leave(w);
+}
+
+static void
+on_connection_closed(void *arg)
+{
+	struct worker *w = arg;
+
+	accepting_update(w);
+	leave_when_empty(w);
+}
+
+/* The time to stop is over. */
+static void
+on_limit(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd;
+	(void)what;
+	log_warnx("Worker graceful timeout (pid:%d)", (int)getpid());
+	worker_exit_now(w);
+}
+
+/* Stop accepting, answer what is in flight, then leave. */
+static void
+worker_stop(struct worker *w)
+{
+	struct timeval limit = {w->contract->settings.graceful_timeout, 0};
+
+	if (w->state >= WORKER_STOPPING)
+		return;
+	w->state = WORKER_STOPPING;
+	atomic_store(&w->contract->row->state, SCOREBOARD_STOPPING);
+	evtimer_add(w->limit, &limit);
+	if (w->conns == NULL)
+		return; /* the application is still being loaded: main_green will see */
+	accepting_update(w);
+	conns_drain(w->conns);
+	leave_when_empty(w);
+}
+
+/* Do not wait for anybody: in-flight requests are lost, exit handlers have a second. */
+static void
+worker_quit(struct worker *w)
+{
+	struct timeval limit = {QUICK_LEAVE_SECS, 0};
+
+	if (w->conns == NULL || conns_in_flight(w->conns) > 0)
+		worker_exit_now(w);
+	worker_stop(w);
+	evtimer_add(w->limit, &limit);
+	conns_abandon(w->conns);
+}
+
+static void
+on_used_up(void *arg)
+{
+	log_info("Autorestarting worker after current request.");
+	worker_stop(arg);
+}
+
+/* ---- signals ---- */
+
+static void
+worker_reopen(struct worker *w)
+{
+	if (log_reopen() == -1)
+		log_warn("cannot reopen the error log");
+	if (access_log_reopen(w->contract->access_log) == -1)
+		log_warn("cannot reopen %s", w->contract->settings.accesslog);
+}
+
+static const struct {
+	int number;
+	void (*act)(struct worker *);
+} signals[] = {
+    {SIGTERM, worker_stop},
+    {SIGINT, worker_quit},
+    {SIGQUIT, worker_quit},
+    {SIGUSR1, worker_reopen},
+};
+
+#define NSIGNALS (sizeof(signals) / sizeof(signals[0]))
+
+static struct {
+	struct event *events[NSIGNALS]; /* owned */
+	struct sigaction ours[NSIGNALS];
+} caught;
+
+static void
+on_signal(evutil_socket_t fd, short what, void *arg)
+{
+	(void)what;
+	for (size_t i = 0; i < NSIGNALS; i++)
+		if (signals[i].number == fd)
+			signals[i].act(arg);
+}
+
+/*
+ * A child that the application forks has the same handlers, and the same pipe behind them:
+ * its SIGTERM would stop the worker. What the application set itself stays.
+ */
+static void
+signals_after_fork(void)
+{
+	struct sigaction now;
+
+	for (size_t i = 0; i < NSIGNALS; i++)
+		if (caught.events[i] != NULL && sigaction(signals[i].number, NULL, &now) == 0 &&
+		    now.sa_handler == caught.ours[i].sa_handler)
+			(void)signal(signals[i].number, SIG_DFL);
+}
+
+static int
+signals_catch(struct worker *w)
+{
+	for (size_t i = 0; i < NSIGNALS; i++) {
+		caught.events[i] = evsignal_new(w->base, signals[i].number, on_signal, w);
+		if (caught.events[i] == NULL || evsignal_add(caught.events[i], NULL) == -1 ||
+		    sigaction(signals[i].number, NULL, &caught.ours[i]) == -1)
+			return -1;
+	}
+	errno = pthread_atfork(NULL, NULL, signals_after_fork);
+	return errno == 0 ? 0 : -1;
+}
+
+static void
+signals_release(void)
+{
+	for (size_t i = 0; i < NSIGNALS; i++) {
+		if (caught.events[i] != NULL)
+			event_free(caught.events[i]);
+		caught.events[i] = NULL;
+	}
+}
+
+/* ---- the master ---- */
+
+/* It has nothing to say yet but that it is gone. */
+static void
+on_control(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	char message[64];
+	ssize_t n = recv((int)fd, message, sizeof(message), MSG_DONTWAIT);
+
+	(void)what;
+	if (n > 0 || (n == -1 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	event_del(w->control);
+	log_info("The master is gone, stopping (pid: %d)", (int)getpid());
+	worker_stop(w);
+}
+
+static void
+tell_ready(const struct worker *w)
+{
+	static const char message[] = CONTRACT_MSG_READY;
+
+	if (w->contract->control == -1)
+		return;
+	if (send(w->contract->control, message, sizeof(message) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) ==
+	    -1)
+		log_warn("cannot tell the master");
+}
+
+/* ---- the main green thread ---- */
+
+/* max_requests, and at random up to the jitter more. */
+static uint64_t
+requests_allowed(const struct settings *settings)
+{
+	uint64_t allowed = (uint64_t)settings->max_requests, random = 0;
+
+	if (allowed == 0 || settings->max_requests_jitter == 0)
+		return allowed;
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) == -1)
+		random = (uint64_t)green_now() ^ (uint64_t)getpid() << 16;
+	return allowed + random % ((uint64_t)settings->max_requests_jitter + 1);
+}
+
+static int
+worker_load(struct worker *w)
+{
+	const struct settings *settings = &w->contract->settings;
+	struct app_config config = {
+	    .uri = settings->wsgi_app,
+	    .pythonpath = settings->pythonpath,
+	    .virtualenv = settings->virtualenv,
+	    .script_name = settings->script_name != NULL ? settings->script_name : "",
+	    .software = "greenicorn/" GREENICORN_VERSION,
+	    .multiprocess = settings->workers > 1,
+	    .stack_size = (size_t)settings->stack_size,
+	};
+
+	return w->ops->load(&config, &w->app);
+}
+
+static int
+worker_open(struct worker *w)
+{
+	const struct settings *settings = &w->contract->settings;
+	struct conns_config config = {
+	    .exchange =
+		{
+		    .limits =
+			{
+			    .line = (size_t)settings->limit_request_line,
+			    .fields = (size_t)settings->limit_request_fields,
+			    .field_size = (size_t)settings->limit_request_field_size,
+			    .require_host = settings->require_host,
+			},
+		    .body_timeout = settings->body_timeout * NS_PER_SEC,
+		    .send_timeout = settings->send_timeout * NS_PER_SEC,
+		    .server = "greenicorn",
+		    .ops = w->ops,
+		    .app = w->app,
+		    .access_log = w->contract->access_log,
+		},
+	    .keepalive = settings->keepalive * NS_PER_SEC,
+	    .header_timeout = settings->header_timeout * NS_PER_SEC,
+	    .max_requests = requests_allowed(settings),
+	    .used_up = on_used_up,
+	    .closed = on_connection_closed,
+	    .arg = w,
+	};
+
+	w->conns = conns_new(w->base, &config);
+	if (w->conns == NULL) {
+		log_error("cannot start serving");
+		return -1;
+	}
+	return 0;
+}
+
+static void
+worker_serve(struct worker *w)
+{
+	if (w->state == WORKER_STOPPING) {
+		worker_leave(w); /* told to stop while loading */
+		return;
+	}
+	w->state = WORKER_SERVING;
+	worker_beat(w);
+	atomic_store(&w->contract->row->state, SCOREBOARD_READY);
+	accepting_update(w);
+	tell_ready(w);
+}
+
+static void
+main_green(void *arg)
+{
+	struct worker *w = arg;
+
+	w->main_thread = green_self();
+	w->exit_code = worker_load(w);
+	if (w->exit_code == 0) {
+		if (worker_open(w) == 0)
+			worker_serve(w);
+		else
+			w->exit_code = WORKER_EXIT_FAILED;
+		while (w->state != WORKER_LEAVING && w->exit_code == 0)
+			(void)green_park(GREEN_NEVER);
+		w->ops->unload(w->app);
+	}
+	green_loop_stop();
+}
+
+/* ---- start and end ---- */
+
+static int
+acceptors_new(struct worker *w)
+{
+	size_t n = w->contract->nlisteners;
+
+	w->acceptors = xcalloc(n, sizeof(*w->acceptors));
+	for (size_t i = 0; i < n; i++) {
+		struct acceptor *a = &w->acceptors[i];
+
+		a->worker = w;
+		a->listener = &w->contract->listeners[i];
+		a->event =
+		    event_new(w->base, a->listener->fd, EV_READ | EV_PERSIST, on_acceptable, a);
+		if (a->event == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+events_new(struct worker *w)
+{
+	struct timeval second = {1, 0};
+
+	w->heartbeat = event_new(w->base, -1, EV_PERSIST, on_heartbeat, w);
+	w->accept_pause = evtimer_new(w->base, on_accept_pause, w);
+	w->limit = evtimer_new(w->base, on_limit, w);
+	if (w->heartbeat == NULL || w->accept_pause == NULL || w->limit == NULL ||
+	    event_add(w->heartbeat, &second) == -1)
+		return -1;
+	if (w->contract->control != -1) {
+		w->control =
+		    event_new(w->base, w->contract->control, EV_READ | EV_PERSIST, on_control, w);
+		if (w->control == NULL || event_add(w->control, NULL) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static void
+on_thread_exit(void *arg)
+{
+	struct worker *w = arg;
+
+	w->ops->thread_exit();
+}
+
+static void
+on_pass(void *arg)
+{
+	struct worker *w = arg;
+
+	access_log_flush(w->contract->access_log);
+}
+
+static void
+worker_init(struct worker *w, const struct worker_contract *contract)
+{
+	struct green_config config = {
+	    .stack_size = (size_t)contract->settings.stack_size,
+	    .at_exit = on_thread_exit,
+	    .arg = w,
+	};
+
+	w->contract = contract;
+	w->ops = app_backends[0];
+	w->state = WORKER_LOADING;
+	w->base = green_event_base_new();
+	if (w->base == NULL || green_init(w->base, &config) == -1)
+		fatal("cannot start the event loop");
+	if (contract->access_log != NULL)
+		green_on_pass(on_pass, w);
+	if (acceptors_new(w) == -1 || events_new(w) == -1 || signals_catch(w) == -1)
+		fatal("cannot watch for events");
+}
+
+static void
+event_drop(struct event *event)
+{
+	if (event != NULL)
+		event_free(event);
+}
+
+static void
+worker_fini(struct worker *w)
+{
+	green_fini();
+	signals_release();
+	conns_free(w->conns);
+	for (size_t i = 0; i < w->contract->nlisteners; i++)
+		event_drop(w->acceptors[i].event);
+	free(w->acceptors);
+	event_drop(w->heartbeat);
+	event_drop(w->accept_pause);
+	event_drop(w->limit);
+	event_drop(w->control);
+	event_base_free(w->base);
+}
+
+int
+worker_run(const struct worker_contract *contract)
+{
+	struct worker w = {0};
+
+	worker_init(&w, contract);
+	atomic_store(&contract->row->pid, (uint32_t)getpid());
+	atomic_store(&contract->row->state, SCOREBOARD_STARTING);
+	worker_beat(&w);
+	log_info("Booting worker with pid: %d", (int)getpid());
+	w.main_job = (struct green_job){.fn = main_green, .arg = &w};
+	green_run(&w.main_job);
+	if (green_loop() == -1)
+		fatalx("the event loop failed");
+	access_log_flush(contract->access_log);
+	worker_fini(&w);
+	log_info("Worker exiting (pid: %d)", (int)getpid());
+	return w.exit_code;
+}

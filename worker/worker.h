@@ -1,0 +1,26 @@
+/* One worker process: accepts, serves, beats, and stops when it is told to. */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include <stddef.h>
+
+#include "common/listener.h"
+#include "common/scoreboard.h"
+#include "common/settings.h"
+
+struct access_log;
+
+/* What the worker was started with: common/contract.h. All owned by who started it. */
+struct worker_contract {
+	struct settings settings;
+	struct listener *listeners;
+	size_t nlisteners;
+	int control;                   /* to the master; -1: none */
+	struct scoreboard_row *row;    /* ours */
+	struct access_log *access_log; /* NULL: none */
+};
+
+/* Load the application and serve until it is time to stop. Returns an enum worker_exit. */
+int worker_run(const struct worker_contract *);
+
+#endif
