@@ -1,38 +1,41 @@
-/* Header names to environ keys: see header_names.h. */
+/*
+ * Header names to environ keys: see header_names.h. The table is keyed by names
+ * as clients write them ("Host" and "host" are two entries of one key), so that
+ * a known name costs a look at eight of its bytes and a comparison.
+ */
 #include "worker/python/header_names.h"
 
 #include <stdint.h>
 #include <string.h>
 
-#define SLOTS      1024 /* a power of two */
-#define MAX_KEPT   512  /* clients choose names: what they can fill is bounded */
-#define MAX_NAME   64   /* longer names are not kept */
+#define SLOTS      512 /* a power of two */
+#define PROBES     8   /* clients choose names: what they can fill and slow down is bounded */
+#define MAX_NAME   52  /* longer names are not kept; a slot fills a cache line */
 #define PREFIX     "HTTP_"
 #define PREFIX_LEN 5
 
 struct slot {
-	uint32_t hash;
+	PyObject *key; /* owned; NULL: free */
 	uint32_t n;
-	const char *name; /* within key, in upper case; NULL: free */
-	PyObject *key;    /* owned */
+	char name[MAX_NAME];
 };
 
 struct header_names {
-	size_t kept;
-	unsigned char upper[256]; /* '-' to '_', 'a' to 'A', …; '_' to 0 */
+	unsigned char upper[256]; /* '-' to '_', 'a' to 'A', …; '_' and all non-ASCII to 0 */
 	struct slot slots[SLOTS];
 };
 
-/* Kept from the start, so that junk cannot crowd them out. */
-static const char *const common[] = {"CONTENT-TYPE", "CONTENT-LENGTH", "HOST", "COOKIE",
-    "USER-AGENT", "ACCEPT", "ACCEPT-ENCODING", "ACCEPT-LANGUAGE", "ACCEPT-CHARSET", "AUTHORIZATION",
-    "CACHE-CONTROL", "CONNECTION", "CONTENT-ENCODING", "DATE", "DNT", "EXPECT", "FORWARDED",
-    "IF-MATCH", "IF-MODIFIED-SINCE", "IF-NONE-MATCH", "IF-RANGE", "KEEP-ALIVE", "ORIGIN", "PRAGMA",
-    "PRIORITY", "RANGE", "REFERER", "SEC-CH-UA", "SEC-CH-UA-MOBILE", "SEC-CH-UA-PLATFORM",
-    "SEC-FETCH-DEST", "SEC-FETCH-MODE", "SEC-FETCH-SITE", "SEC-FETCH-USER", "TE", "TRACEPARENT",
-    "TRACESTATE", "TRANSFER-ENCODING", "UPGRADE", "UPGRADE-INSECURE-REQUESTS", "VIA",
-    "X-FORWARDED-FOR", "X-FORWARDED-HOST", "X-FORWARDED-PORT", "X-FORWARDED-PROTO", "X-REAL-IP",
-    "X-REQUEST-ID", "X-REQUESTED-WITH"};
+/* Kept from the start, as browsers and as HTTP/2 proxies write them: junk cannot crowd them out. */
+static const char *const common[] = {"Content-Type", "Content-Length", "Host", "Cookie",
+    "User-Agent", "Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control",
+    "Connection", "Forwarded", "If-Modified-Since", "If-None-Match", "Origin", "Pragma", "Priority",
+    "Range", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-User",
+    "Transfer-Encoding", "Upgrade-Insecure-Requests", "Via", "X-Forwarded-For", "X-Forwarded-Host",
+    "X-Forwarded-Port", "X-Forwarded-Proto", "X-Real-IP", "X-Request-ID", "X-Requested-With",
+    "content-type", "content-length", "host", "cookie", "user-agent", "accept", "accept-encoding",
+    "accept-language", "authorization", "connection", "sec-ch-ua", "sec-ch-ua-mobile",
+    "sec-ch-ua-platform", "traceparent", "tracestate", "x-forwarded-for", "x-forwarded-host",
+    "x-forwarded-port", "x-forwarded-proto", "x-request-id"};
 
 /* CGI's two names without prefix. */
 static int
@@ -56,79 +59,70 @@ key_make(const char *name, size_t n)
 	return key;
 }
 
-/* The slot that has the name, or where it would go. */
-static struct slot *
-slot_find(struct header_names *names, const char *name, size_t n, uint32_t hash)
-{
-	size_t at = hash & (SLOTS - 1);
-	struct slot *slot;
-
-	for (;; at = (at + 1) & (SLOTS - 1)) {
-		slot = &names->slots[at];
-		if (slot->name == NULL)
-			return slot;
-		if (slot->hash == hash && slot->n == n && memcmp(slot->name, name, n) == 0)
-			return slot;
-	}
-}
-
-static PyObject *
-key_keep(struct header_names *names, struct slot *slot, const char *name, size_t n, uint32_t hash)
-{
-	PyObject *key = key_make(name, n);
-
-	if (key == NULL || names->kept >= MAX_KEPT)
-		return key;
-	PyUnicode_InternInPlace(&key); /* the application's constants are then the same object */
-	slot->hash = hash;
-	slot->n = n;
-	slot->key = Py_NewRef(key);
-	slot->name = (const char *)PyUnicode_1BYTE_DATA(key) + PyUnicode_GET_LENGTH(key) - n;
-	names->kept++;
-	return key;
-}
-
+/* A new reference to the key of any name; 1, 0 or -1 as header_names_key. */
 static int
-key_long(const unsigned char *upper, const char *name, size_t n, PyObject **key)
+key_of(const unsigned char *upper, const char *name, size_t n, PyObject **key)
 {
-	char *copy = PyMem_Malloc(n);
+	char small[256], *copy = small;
 	size_t i;
 
-	if (copy == NULL) {
+	*key = NULL;
+	if (n > sizeof(small) && (copy = PyMem_Malloc(n)) == NULL) {
 		PyErr_NoMemory();
 		return -1;
 	}
 	for (i = 0; i < n && (copy[i] = upper[(unsigned char)name[i]]) != '\0'; i++)
 		;
-	*key = i == n ? key_make(copy, n) : NULL;
-	PyMem_Free(copy);
+	if (i == n)
+		*key = key_make(copy, n);
+	if (copy != small)
+		PyMem_Free(copy);
 	if (i < n)
 		return 0;
 	return *key != NULL ? 1 : -1;
 }
 
+/* Of the first and the last four bytes: "…-Host", "…-Port" and "…-For" differ there. */
+static uint32_t
+name_hash(const char *name, size_t n)
+{
+	uint32_t first = 0, last = 0, hash;
+
+	if (n >= 4) {
+		memcpy(&first, name, 4);
+		memcpy(&last, name + n - 4, 4);
+	} else
+		memcpy(&first, name, n);
+	hash = (first * 2654435761u) ^ (last * 2246822507u) ^ (uint32_t)n;
+	return hash ^ hash >> 15;
+}
+
 int
 header_names_key(struct header_names *names, const char *name, size_t n, PyObject **key)
 {
-	char copy[MAX_NAME];
-	uint32_t hash = 2166136261u; /* FNV-1a */
-	struct slot *slot;
-	size_t i;
+	struct slot *slot = NULL;
+	uint32_t hash;
+	int i, result;
 
-	if (n > MAX_NAME)
-		return key_long(names->upper, name, n, key);
-	for (i = 0; i < n; i++) {
-		copy[i] = names->upper[(unsigned char)name[i]];
-		if (copy[i] == '\0')
-			return 0;
-		hash = (hash ^ (unsigned char)copy[i]) * 16777619u;
+	hash = name_hash(name, n);
+	for (i = 0; n <= MAX_NAME && i < PROBES; i++) {
+		slot = &names->slots[(hash + i) & (SLOTS - 1)];
+		if (slot->key == NULL)
+			break;
+		if (slot->n == n && memcmp(slot->name, name, n) == 0) {
+			*key = Py_NewRef(slot->key);
+			return 1;
+		}
 	}
-	slot = slot_find(names, copy, n, hash);
-	if (slot->name != NULL)
-		*key = Py_NewRef(slot->key);
-	else
-		*key = key_keep(names, slot, copy, n, hash);
-	return *key != NULL ? 1 : -1;
+	result = key_of(names->upper, name, n, key);
+	if (result == 1 && slot != NULL && slot->key == NULL) {
+		PyUnicode_InternInPlace(
+		    key); /* the application's constants are then the same object */
+		memcpy(slot->name, name, n);
+		slot->n = n;
+		slot->key = Py_NewRef(*key);
+	}
+	return result;
 }
 
 /* Only tokens come here (RFC 9110 section 5.6.2), so all of it is ASCII. */
