@@ -1,0 +1,58 @@
+"""Fixtures of the tests on the real program: see harness.py."""
+
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import harness
+
+
+def pytest_sessionstart(session):
+    for program in (harness.MASTER, harness.WORKER):
+        if not os.access(program, os.X_OK):
+            pytest.exit("%s is missing: ./dev build (or set GREENICORN_BUILD)" % program, 2)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """serve(app, **settings) starts a Server in a folder of its own; all are stopped and checked."""
+    servers = []
+
+    def start(app="hello:app", **arguments):
+        folder = tmp_path / ("server%d" % len(servers))
+        folder.mkdir()
+        server = harness.Server(folder, app, start=False, **arguments)
+        servers.append(server)
+        return server.start(arguments.get("wait", True))
+
+    yield start
+    failed = None
+    for server in servers:
+        try:
+            server.finish()
+        except AssertionError as error:
+            failed = failed or error
+    if failed:
+        raise failed
+
+
+@pytest.fixture
+def server(serve):
+    """One worker that serves hello:app."""
+    return serve()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    cluster = harness.Postgres(tmp_path_factory.mktemp("postgres"))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory):
+    redis = harness.Redis(tmp_path_factory.mktemp("redis"))
+    yield redis
+    redis.stop()
