@@ -462,8 +462,7 @@ list_equal(const void *a, const void *b)
 /* ---- the table ---- */
 
 #define KIND(name, from_config, from_text, print, fini, equal) \
-	const struct kind kind_##name = {                      \
-	    sizeof(KIND_CTYPE_##name), from_config, from_text, print, fini, equal}
+	const struct kind kind_##name = {from_config, from_text, print, fini, equal}
 
 KIND(COUNT, count_from_config, count_from_text, int_print, nothing_fini, int_equal);
 KIND(SECONDS, count_from_config, count_from_text, int_print, nothing_fini, int_equal);

@@ -39,7 +39,6 @@ struct kind_range {
  * was; they free what the field had before.
  */
 struct kind {
-	size_t size; /* of the C type; at most a strlist's */
 	/* From a value in a configuration file. */
 	int (*from_config)(void *field, const struct config_setting_t *, const struct kind_range *,
 	    struct kind_error *);

@@ -147,7 +147,7 @@ listener_close(struct listener *l)
 }
 
 void
-listener_unlink(const struct listener *l)
+listener_unlink(struct listener *l)
 {
 	const char *path = address_path(&l->address);
 	struct stat st;
@@ -156,4 +156,5 @@ listener_unlink(const struct listener *l)
 		return;
 	if (lstat(path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
 		(void)unlink(path);
+	l->ino = 0; /* the number may be used again, for a file that is not ours */
 }

@@ -39,6 +39,6 @@ int listener_adopt(struct listener *, int fd);
 void listener_close(struct listener *);
 
 /* Remove the file of a unix socket, if it is the one that we made. */
-void listener_unlink(const struct listener *);
+void listener_unlink(struct listener *);
 
 #endif

@@ -71,6 +71,14 @@ origin_set(struct settings *s, const struct setting *row, const char *origin)
 	*slot = copy;
 }
 
+const char *
+settings_origin(const struct settings *s, const char *name)
+{
+	const char *origin = *origin_of(s, settings_find(name));
+
+	return origin != NULL ? origin : "default";
+}
+
 /* ---- one setting from text ---- */
 
 static int
@@ -355,16 +363,20 @@ defaults_read(struct settings *s, struct settings_error *error)
 	int rc;
 
 	if (out == NULL)
-		return refuse(error, "defaults: %s", strerror(errno));
+		return refuse(error, "default: %s", strerror(errno));
 	for (size_t i = 0; i < settings_count; i++)
 		if (settings_table[i].def != NULL)
 			fprintf(out, "%s = %s;\n", settings_table[i].name, settings_table[i].def);
 	if (fclose(out) == EOF) {
 		free(text);
-		return refuse(error, "defaults: %s", strerror(errno));
+		return refuse(error, "default: %s", strerror(errno));
 	}
-	rc = config_read_text(s, "defaults", text, error);
+	rc = config_read_text(s, "default", text, error);
 	free(text);
+	for (size_t i = 0; i < settings_count; i++) {
+		free(s->origins[i]);
+		s->origins[i] = NULL;
+	}
 	return rc;
 }
 
@@ -418,17 +430,25 @@ settings_equal(const struct settings *a, const struct settings *b, const struct 
 	return row->kind->equal(field_of(a, row), field_of(b, row));
 }
 
-void
-settings_swap(struct settings *a, struct settings *b, const struct setting *row)
+/* By way of text: what one prints, the other reads. */
+int
+settings_copy(struct settings *s, const struct settings *from, const struct setting *row)
 {
-	char value[sizeof(struct strlist)], *origin = *origin_of(a, row);
-	size_t size = row->kind->size;
+	struct settings_error error;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+	int rc = -1;
 
-	memcpy(value, field_of(a, row), size);
-	memcpy(field_of(a, row), field_of(b, row), size);
-	memcpy(field_of(b, row), value, size);
-	*origin_of(a, row) = *origin_of(b, row);
-	*origin_of(b, row) = origin;
+	if (out == NULL)
+		return -1;
+	fprintf(out, "%s = ", row->name);
+	row->kind->print(field_of(from, row), out);
+	fputc(';', out);
+	if (fclose(out) == 0)
+		rc = config_read_text(s, settings_origin(from, row->name), text, &error);
+	free(text);
+	return rc;
 }
 
 /* ---- writing ---- */
@@ -469,9 +489,7 @@ static int
 refuse_value(
     const struct settings *s, const char *name, const char *why, struct settings_error *error)
 {
-	const char *origin = *origin_of(s, settings_find(name));
-
-	return refuse(error, "%s: %s: %s", origin != NULL ? origin : "defaults", name, why);
+	return refuse(error, "%s: %s: %s", settings_origin(s, name), name, why);
 }
 
 static int

@@ -51,12 +51,15 @@ int settings_set(struct settings *, const char *name, const char *value, const c
 int settings_append(struct settings *, const char *name, const char *value, const char *origin,
     struct settings_error *);
 
+/* Where a setting's value came from, "file:line" or the like: for error texts. */
+const char *settings_origin(const struct settings *, const char *name);
+
 /* Whether two have the same value for a setting of settings_table.h. */
 struct setting;
 bool settings_equal(const struct settings *, const struct settings *, const struct setting *);
 
-/* Give each the other's value of that setting. */
-void settings_swap(struct settings *, struct settings *, const struct setting *);
+/* Give it the other's value of that setting. 0, or -1 with errno. */
+int settings_copy(struct settings *, const struct settings *from, const struct setting *);
 
 /* Checks that need more than one setting, or the system (users, addresses). */
 int settings_check(const struct settings *, struct settings_error *);

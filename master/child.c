@@ -1,0 +1,176 @@
+/* Starting and stopping worker processes: see child.h and common/contract.h. */
+#include "master/child.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/contract.h"
+#include "common/fds.h"
+#include "common/log.h"
+#include "master/generation.h"
+
+static const char *const state_names[] = {
+    [CHILD_STARTING] = "starting",
+    [CHILD_READY] = "ready",
+    [CHILD_STOPPING] = "stopping",
+};
+
+const char *
+child_state_name(enum child_state state)
+{
+	return state_names[state];
+}
+
+static void
+child_set_state(struct child *c, enum child_state state)
+{
+	c->state = state;
+	log_debug("worker %zu (pid %d): %s", c->slot, (int)c->pid, child_state_name(state));
+}
+
+uint64_t
+child_last_life(const struct child *c)
+{
+	uint64_t last = c->ready_at > c->spawned ? c->ready_at : c->spawned, beat = 0;
+
+	if (c->row != NULL)
+		beat = atomic_load_explicit(&c->row->heartbeat, memory_order_relaxed);
+	return beat > last ? beat : last;
+}
+
+/* exec resets handlers but neither what is ignored nor what is blocked. */
+static int
+signals_reset(void)
+{
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		(void)sigaction(sig, &dfl, NULL); /* fails for SIGKILL, SIGSTOP and libc's own */
+	sigemptyset(&none);
+	return sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int
+environment_set(const struct settings *s, size_t slot)
+{
+	char number[24];
+	const char *equals;
+	char *name;
+	int rc = 0;
+
+	snprintf(number, sizeof(number), "%zu", slot);
+	if (setenv(CONTRACT_ENV_SLOT, number, 1) == -1 ||
+	    setenv("SERVER_SOFTWARE", "greenicorn/" GREENICORN_VERSION, 1) == -1)
+		return -1;
+	for (size_t i = 0; i < s->raw_env.n && rc == 0; i++) {
+		equals = strchr(s->raw_env.items[i], '=');
+		name = strndup(s->raw_env.items[i], (size_t)(equals - s->raw_env.items[i]));
+		rc = name != NULL ? setenv(name, equals + 1, 1) : -1;
+		free(name);
+	}
+	return rc;
+}
+
+static int
+descriptors_pass(const struct generation *g, const struct scoreboard *sb, int control)
+{
+	struct fds fds = {0};
+	int rc;
+
+	for (size_t i = 0; i < g->nbindings; i++)
+		fds_add(&fds, g->bindings[i].listener.fd, CONTRACT_FD_LISTEN);
+	fds_add(&fds, control, CONTRACT_FD_CONTROL);
+	fds_add(&fds, g->settings_fd, CONTRACT_FD_SETTINGS);
+	fds_add(&fds, sb->fd, CONTRACT_FD_SCOREBOARD);
+	rc = fds_pass(&fds);
+	fds_free(&fds);
+	return rc;
+}
+
+/* In the child. The log's descriptor may have been replaced by then: complain on standard error. */
+static _Noreturn void
+become_worker(const struct generation *g, const char *worker, const struct scoreboard *sb,
+    size_t slot, int control)
+{
+	char *argv[] = {g->title, NULL};
+
+	if (signals_reset() == 0 && environment_set(&g->settings, slot) == 0 &&
+	    descriptors_pass(g, sb, control) == 0)
+		execv(worker, argv);
+	dprintf(STDERR_FILENO, "cannot start %s: %s\n", worker, strerror(errno));
+	_exit(WORKER_EXIT_FAILED);
+}
+
+static void
+row_clear(struct scoreboard_row *row)
+{
+	atomic_store(&row->heartbeat, 0);
+	atomic_store(&row->pid, 0);
+	atomic_store(&row->state, SCOREBOARD_EMPTY);
+	atomic_store(&row->connections, 0);
+	atomic_store(&row->in_flight, 0);
+	atomic_store(&row->served, 0);
+}
+
+int
+child_spawn(struct child *c, const struct generation *g, const char *worker,
+    const struct scoreboard *sb, size_t slot)
+{
+	int control[2], saved_errno;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control) == -1)
+		return -1;
+	row_clear(&sb->rows[slot]);
+	pid = fork();
+	if (pid == 0)
+		become_worker(g, worker, sb, slot, control[1]);
+	saved_errno = errno;
+	close(control[1]);
+	if (pid == -1) {
+		close(control[0]);
+		errno = saved_errno;
+		return -1;
+	}
+	*c = (struct child){.pid = pid,
+	    .slot = slot,
+	    .generation = g->number,
+	    .control = control[0],
+	    .row = &sb->rows[slot],
+	    .spawned = scoreboard_now(),
+	    .kill_at = CHILD_NEVER};
+	child_set_state(c, CHILD_STARTING);
+	return 0;
+}
+
+void
+child_set_ready(struct child *c)
+{
+	c->ready_at = scoreboard_now();
+	if (c->state == CHILD_STARTING)
+		child_set_state(c, CHILD_READY);
+}
+
+void
+child_stop(struct child *c, int sig, uint64_t kill_at)
+{
+	if (kill(c->pid, sig) == -1)
+		log_warn("cannot signal worker (pid:%d)", (int)c->pid);
+	c->kill_at = kill_at;
+	if (c->state != CHILD_STOPPING)
+		child_set_state(c, CHILD_STOPPING);
+}
+
+void
+child_release(struct child *c)
+{
+	close(c->control);
+	if (c->row != NULL)
+		row_clear(c->row);
+}

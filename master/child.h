@@ -1,0 +1,53 @@
+/* A worker process as the master sees it. */
+#ifndef MASTER_CHILD_H
+#define MASTER_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/scoreboard.h"
+
+struct generation;
+
+#define CHILD_NEVER UINT64_MAX
+
+/* STARTING → READY → STOPPING → reaped; only child_set_state moves it. */
+enum child_state { CHILD_STARTING, CHILD_READY, CHILD_STOPPING };
+
+/* Times are nanoseconds of the scoreboard's clock. */
+struct child {
+	pid_t pid;
+	size_t slot;         /* its row in the scoreboard */
+	unsigned generation; /* the number of the generation that it runs */
+	enum child_state state;
+	int control;                /* owned: our end of its control socket */
+	struct scoreboard_row *row; /* borrowed; NULL in tests: no heartbeat */
+	uint64_t spawned;
+	uint64_t ready_at; /* 0: never was */
+	bool aborted;      /* it was told to stop because it showed no life */
+	uint64_t kill_at;  /* while STOPPING: when to use SIGKILL */
+};
+
+/* When it last showed life: its heartbeat, becoming ready, or its start. */
+uint64_t child_last_life(const struct child *);
+
+/*
+ * Start `worker` (a path) on a row of the scoreboard with the generation's settings
+ * and sockets. 0, or -1 with errno.
+ */
+int child_spawn(struct child *, const struct generation *, const char *worker,
+    const struct scoreboard *, size_t slot);
+
+/* It said that it is ready. */
+void child_set_ready(struct child *);
+
+/* Send a signal that ends it, and note when to lose patience. */
+void child_stop(struct child *, int sig, uint64_t kill_at);
+
+/* It was reaped: close its control socket, free its row. */
+void child_release(struct child *);
+
+const char *child_state_name(enum child_state);
+
+#endif

@@ -1,0 +1,228 @@
+/* Building and ending generations: see generation.h. */
+#include "master/generation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+
+static unsigned last_number; /* no two generations of a process have the same */
+
+static bool
+address_same(const struct address *a, const struct address *b)
+{
+	return a->len == b->len && memcmp(&a->any, &b->any, a->len) == 0;
+}
+
+static const struct binding *
+binding_find(const struct generation *g, const struct address *a)
+{
+	for (size_t i = 0; g != NULL && i < g->nbindings; i++)
+		if (address_same(&g->bindings[i].wanted, a))
+			return &g->bindings[i];
+	return NULL;
+}
+
+/* Keep a socket of the generation before: only its backlog may have changed. */
+static int
+binding_keep(struct binding *b, const struct binding *old, int backlog)
+{
+	*b = *old;
+	if ((b->listener.fd = fcntl(old->listener.fd, F_DUPFD_CLOEXEC, 0)) == -1)
+		return -1;
+	return listen(b->listener.fd, backlog);
+}
+
+/* The first server may have to wait for the one before it to let go of the address. */
+static int
+binding_open(struct binding *b, const struct settings *s, const struct privs *privs, int tries,
+    const char *text)
+{
+	bool chown = privs_differ(privs);
+	uid_t uid = chown ? privs->uid : (uid_t)-1;
+	gid_t gid = chown ? privs->gid : (gid_t)-1;
+
+	for (;;) {
+		if (listener_open(
+			&b->listener, &b->wanted, s->backlog, (mode_t)s->umask, uid, gid) == 0)
+			return 0;
+		if (errno != EADDRINUSE || --tries <= 0)
+			return -1;
+		log_errorx("Connection in use: %s", text);
+		log_errorx("Retrying in 1 second.");
+		sleep(1);
+	}
+}
+
+static void
+log_cannot_listen(const struct settings *s, const char *text)
+{
+	const char *hint = "";
+
+	if (errno == EACCES && geteuid() != 0)
+		hint = " (not as this user: start as root, or take the socket from systemd)";
+	if (errno == ENOTSOCK)
+		hint = " (the path is another kind of file)";
+	log_errorx("%s: bind: cannot listen on %s: %s%s", settings_origin(s, "bind"), text,
+	    strerror(errno), hint);
+}
+
+static int
+generation_bind(
+    struct generation *g, const struct generation *old, const struct privs *privs, int tries)
+{
+	const struct strlist *bind = &g->settings.bind;
+	const struct binding *same;
+	struct binding *b;
+	char why[256];
+	int rc;
+
+	g->bindings = xcalloc(bind->n, sizeof(*g->bindings));
+	for (size_t i = 0; i < bind->n; i++) {
+		b = &g->bindings[i];
+		if (address_parse(&b->wanted, bind->items[i], why, sizeof(why)) == -1) {
+			log_errorx("%s: bind: %s", settings_origin(&g->settings, "bind"), why);
+			return -1;
+		}
+		same = binding_find(old, &b->wanted);
+		if (same != NULL)
+			rc = binding_keep(b, same, g->settings.backlog);
+		else
+			rc = binding_open(b, &g->settings, privs, tries, bind->items[i]);
+		if (rc == -1) {
+			log_cannot_listen(&g->settings, bind->items[i]);
+			return -1;
+		}
+		g->nbindings++;
+	}
+	return 0;
+}
+
+/* Sockets from systemd replace the setting bind, and stay for all generations. */
+static int
+generation_adopt(struct generation *g, struct fds *inherited)
+{
+	struct binding *b;
+
+	g->bindings = xcalloc(inherited->n, sizeof(*g->bindings));
+	for (size_t i = 0; i < inherited->n; i++) {
+		b = &g->bindings[i];
+		if (listener_adopt(&b->listener, inherited->items[i].fd) == -1) {
+			log_error("LISTEN_FDS: cannot listen on descriptor %d (%s)",
+			    inherited->items[i].fd, inherited->items[i].name);
+			return -1;
+		}
+		inherited->items[i].fd = -1;
+		b->wanted = b->listener.address;
+		g->nbindings++;
+	}
+	return 0;
+}
+
+static int
+generation_inherit(struct generation *g, const struct generation *old)
+{
+	g->bindings = xcalloc(old->nbindings, sizeof(*g->bindings));
+	for (size_t i = 0; i < old->nbindings; i++) {
+		if (binding_keep(&g->bindings[i], &old->bindings[i], g->settings.backlog) == -1) {
+			log_error("cannot keep %s", old->bindings[i].listener.text);
+			return -1;
+		}
+		g->nbindings++;
+	}
+	return 0;
+}
+
+/* The workers' copy of the settings; sealed, for one worker shall not change another's. */
+static int
+settings_pack(const struct settings *s)
+{
+	int fd = memfd_create("greenicorn-settings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd == -1)
+		return -1;
+	if (settings_write_fd(s, fd) == -1 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ==
+		-1) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+static bool
+is_inherited(const struct generation *g)
+{
+	return g != NULL && g->nbindings > 0 && g->bindings[0].listener.inherited;
+}
+
+struct generation *
+generation_new(struct settings *s, const struct generation *old, struct fds *inherited,
+    const struct privs *privs, int tries)
+{
+	struct generation *g = xcalloc(1, sizeof(*g));
+	int rc;
+
+	g->number = ++last_number;
+	g->settings = *s;
+	g->workers = (size_t)s->workers;
+	g->settings_fd = -1;
+	g->title = xasprintf("greenicorn: worker [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
+	if (inherited != NULL && inherited->n > 0)
+		rc = generation_adopt(g, inherited);
+	else if (is_inherited(old))
+		rc = generation_inherit(g, old);
+	else
+		rc = generation_bind(g, old, privs, tries);
+	if (rc == 0 && (g->settings_fd = settings_pack(s)) == -1) {
+		log_error("cannot write the settings for the workers");
+		rc = -1;
+	}
+	if (rc == 0)
+		return g;
+	generation_free(g, old);
+	return NULL;
+}
+
+void
+generation_close_sockets(struct generation *g, const struct generation *heir)
+{
+	for (size_t i = 0; i < g->nbindings; i++) {
+		if (binding_find(heir, &g->bindings[i].wanted) == NULL)
+			listener_unlink(&g->bindings[i].listener);
+		listener_close(&g->bindings[i].listener);
+	}
+}
+
+void
+generation_free(struct generation *g, const struct generation *heir)
+{
+	if (g == NULL)
+		return;
+	generation_close_sockets(g, heir);
+	free(g->bindings);
+	if (g->settings_fd != -1)
+		close(g->settings_fd);
+	settings_fini(&g->settings);
+	free(g->title);
+	free(g);
+}
+
+char *
+generation_addresses(const struct generation *g)
+{
+	char *text = xstrdup(""), *longer;
+
+	for (size_t i = 0; i < g->nbindings; i++) {
+		longer = xasprintf("%s%s%s", text, i ? "," : "", g->bindings[i].listener.text);
+		free(text);
+		text = longer;
+	}
+	return text;
+}

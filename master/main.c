@@ -1,0 +1,212 @@
+/*
+ * greenicorn: reads the configuration, binds, gives up privileges, and runs the
+ * master, which starts greenicorn-worker processes. No Python in here, no threads.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fds.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/privs.h"
+#include "master/logfile.h"
+#include "master/master.h"
+#include "master/notify.h"
+#include "master/options.h"
+#include "master/pidfile.h"
+#include "master/title.h"
+
+/* How often to try an address that is in use, a second apart: gunicorn's. */
+#define BIND_TRIES 5
+
+/* Settings that make no difference yet, if someone sets them. */
+static void
+warn_without_effect(const struct settings *s)
+{
+	if (s->preload_app)
+		log_warnx(
+		    "%s: preload_app: without effect so far: each worker loads the application",
+		    settings_origin(s, "preload_app"));
+}
+
+/* The configuration, or the end with one line that says what is wrong with it. */
+static void
+settings_load(struct settings *s, const struct options *o)
+{
+	struct settings_error error;
+
+	if (options_load(o, s, &error) == -1) {
+		fprintf(stderr, "Error: %s\n", error.text);
+		exit(1);
+	}
+	if (!o->print_config && !o->check_config)
+		return;
+	if (o->print_config && settings_write(s, stdout) == -1)
+		exit(1);
+	settings_fini(s);
+	exit(0);
+}
+
+/*
+ * The worker's executable: beside our own, where the build puts it, or where it was
+ * installed. The variable is for tests.
+ */
+static char *
+worker_find(void)
+{
+	static const char *const beside[] = {"greenicorn-worker", "../worker/greenicorn-worker"};
+	const char *named = getenv("GREENICORN_WORKER");
+	char self[PATH_MAX], *slash, *path;
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (named != NULL)
+		return xstrdup(named);
+	self[n > 0 ? n : 0] = '\0';
+	if ((slash = strrchr(self, '/')) != NULL) {
+		*slash = '\0';
+		for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
+			path = xasprintf("%s/%s", self, beside[i]);
+			if (access(path, X_OK) == 0)
+				return path;
+			free(path);
+		}
+	}
+	return xstrdup(GREENICORN_BINDIR "/greenicorn-worker");
+}
+
+static void
+directory_enter(const struct settings *s)
+{
+	if (s->chdir != NULL && chdir(s->chdir) == -1)
+		fatal("%s: chdir: cannot enter %s", settings_origin(s, "chdir"), s->chdir);
+}
+
+static void
+log_begin(const struct settings *s)
+{
+	enum log_level level = (enum log_level)log_level_parse(s->loglevel);
+
+	if (log_open(s->errorlog, level) == -1)
+		fatal("%s: errorlog: cannot open %s", settings_origin(s, "errorlog"), s->errorlog);
+	log_info("Starting greenicorn " GREENICORN_VERSION);
+	warn_without_effect(s);
+}
+
+static void
+pidfile_check(const struct settings *s)
+{
+	pid_t holder = s->pidfile != NULL ? pidfile_holder(s->pidfile) : 0;
+
+	if (holder != 0)
+		fatalx("%s: pidfile: Already running on PID %d (or pid file '%s' is stale)",
+		    settings_origin(s, "pidfile"), (int)holder, s->pidfile);
+}
+
+static void
+pidfile_begin(struct pidfile *p, const struct settings *s)
+{
+	*p = (struct pidfile){.fd = -1};
+	if (s->pidfile != NULL && pidfile_write(p, s->pidfile) == -1)
+		fatal("%s: pidfile: cannot write %s", settings_origin(s, "pidfile"), s->pidfile);
+}
+
+static struct privs
+privs_begin(const struct settings *s)
+{
+	struct privs privs;
+	bool bad_group;
+	char why[256];
+
+	if (privs_resolve(&privs, s->user, s->group, s->initgroups, &bad_group, why, sizeof(why)) ==
+	    -1)
+		fatalx("%s: %s: %s", settings_origin(s, bad_group ? "group" : "user"),
+		    bad_group ? "group" : "user", why);
+	return privs;
+}
+
+/* Everything that needs root has been done. */
+static void
+privileges_drop(const struct settings *s, const struct privs *privs)
+{
+	if (logfile_give(s->errorlog, privs) == -1)
+		log_warn("%s: errorlog: cannot give %s to the user", settings_origin(s, "errorlog"),
+		    s->errorlog);
+	if (logfile_give(s->accesslog, privs) == -1)
+		log_warn("%s: accesslog: cannot give %s to the user",
+		    settings_origin(s, "accesslog"), s->accesslog);
+	if (privs_differ(privs) && privs_drop(privs) == -1)
+		fatal("cannot become uid %d, gid %d", (int)privs->uid, (int)privs->gid);
+	if (geteuid() == 0)
+		log_warnx("running as root: set user, so that the application does not");
+}
+
+static void
+log_listening(const struct generation *g)
+{
+	char *addresses = generation_addresses(g);
+
+	log_info("Listening at: %s (%d)", addresses, (int)getpid());
+	log_info("Using worker: green");
+	free(addresses);
+}
+
+/* The sockets that systemd, or whoever speaks its protocol, opened for us. */
+static void
+inherited_take(struct fds *inherited)
+{
+	if (fds_take(inherited) == -1)
+		fatal("LISTEN_FDS: cannot take the sockets");
+}
+
+static void
+master_title(int argc, char **argv, const struct settings *s)
+{
+	char *title =
+	    xasprintf("greenicorn: master [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
+
+	title_set(argc, argv, title);
+	free(title);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct options options;
+	struct settings settings;
+	struct fds inherited;
+	struct pidfile pidfile;
+	struct master_config config = {.options = &options};
+	struct generation *first;
+	char *worker;
+	int rc;
+
+	options_parse(&options, argc, argv);
+	settings_load(&settings, &options);
+	config.worker = worker = worker_find();
+	config.privs = privs_begin(&settings);
+	inherited_take(&inherited);
+	notify_init();
+	directory_enter(&settings);
+	log_begin(&settings);
+	pidfile_check(&settings);
+	if (access(worker, X_OK) == -1)
+		fatal("cannot run %s", worker);
+	if ((first = generation_new(&settings, NULL, &inherited, &config.privs, BIND_TRIES)) ==
+	    NULL)
+		return 1;
+	fds_close(&inherited);
+	if (master_block_signals() == -1)
+		fatal("cannot block signals");
+	pidfile_begin(&pidfile, &first->settings);
+	privileges_drop(&first->settings, &config.privs);
+	master_title(argc, argv, &first->settings);
+	log_listening(first);
+	rc = master_run(&config, first, &pidfile);
+	options_free(&options);
+	free(worker);
+	return rc;
+}

@@ -1,0 +1,318 @@
+/* The command line: see options.h. The flags are the rows of settings.def, and a few more. */
+#include "master/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+#include "master/words.h"
+
+#define DEFAULT_CONFIG "./greenicorn.conf"
+
+/* Flags that are no settings, or another name for one. Values above any character. */
+enum { FLAG_CHECK = 256, FLAG_PRINT, FLAG_SETTING };
+
+static const struct {
+	const char *name;
+	const char *metavar;
+	int value;
+	const char *help;
+} other_flags[] = {
+    {"config", "FILE", 'c', "The configuration file; ./greenicorn.conf if there is one."},
+    {"check-config", NULL, FLAG_CHECK, "Check the configuration and exit."},
+    {"print-config", NULL, FLAG_PRINT, "Print the effective configuration and exit."},
+    {"version", NULL, 'v', "Print the version and exit."},
+    {"help", NULL, 'h', "Print this help and exit."},
+};
+
+/* gunicorn's second names. */
+static const struct {
+	const char *flag, *setting;
+} aliases[] = {
+    {"log-file", "errorlog"},
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* What getopt_long needs, made of the tables above. */
+struct flags {
+	struct option *options;
+	char *letters;
+};
+
+static void
+flags_add(struct flags *f, size_t *n, const char *name, bool has_arg, int value)
+{
+	f->options[(*n)++] =
+	    (struct option){name, has_arg ? required_argument : no_argument, NULL, value};
+}
+
+static void
+letters_add(char **end, int letter, bool has_arg)
+{
+	if (letter <= 0 || letter >= FLAG_CHECK)
+		return;
+	*(*end)++ = (char)letter;
+	if (has_arg)
+		*(*end)++ = ':';
+}
+
+static struct flags
+flags_make(void)
+{
+	size_t max = settings_count + COUNT(other_flags) + COUNT(aliases), n = 0;
+	struct flags f = {xcalloc(max + 1, sizeof(*f.options)), xcalloc(2 * max + 1, 1)};
+	char *end = f.letters;
+	const struct setting *row;
+
+	for (size_t i = 0; i < settings_count; i++) {
+		row = &settings_table[i];
+		if (row->long_flag != NULL)
+			flags_add(
+			    &f, &n, row->long_flag, row->metavar != NULL, FLAG_SETTING + (int)i);
+		letters_add(&end, row->short_flag, row->metavar != NULL);
+	}
+	for (size_t i = 0; i < COUNT(aliases); i++) {
+		row = settings_find(aliases[i].setting);
+		flags_add(
+		    &f, &n, aliases[i].flag, true, FLAG_SETTING + (int)(row - settings_table));
+	}
+	for (size_t i = 0; i < COUNT(other_flags); i++) {
+		flags_add(&f, &n, other_flags[i].name, other_flags[i].metavar != NULL,
+		    other_flags[i].value);
+		letters_add(&end, other_flags[i].value, other_flags[i].metavar != NULL);
+	}
+	return f;
+}
+
+static const struct setting *
+setting_of_flag(int value)
+{
+	if (value >= FLAG_SETTING)
+		return &settings_table[value - FLAG_SETTING];
+	for (size_t i = 0; i < settings_count; i++)
+		if (settings_table[i].short_flag == value)
+			return &settings_table[i];
+	return NULL;
+}
+
+/* ---- --help ---- */
+
+static void
+help_line(int letter, const char *name, const char *metavar, const char *help)
+{
+	char flag[80];
+
+	snprintf(flag, sizeof(flag), "  %c%c%s--%s%s%s", letter ? '-' : ' ', letter ? letter : ' ',
+	    letter ? ", " : "  ", name, metavar ? " " : "", metavar ? metavar : "");
+	printf("%-42s%s%s\n", flag,
+	    strlen(flag) > 41 ? "\n                                          " : "", help);
+}
+
+static void
+help_print(void)
+{
+	const char *group = "";
+
+	puts("usage: greenicorn [OPTIONS] [APP_MODULE]\n\nOptions:");
+	for (size_t i = 0; i < COUNT(other_flags); i++)
+		help_line(other_flags[i].value < FLAG_CHECK ? other_flags[i].value : 0,
+		    other_flags[i].name, other_flags[i].metavar, other_flags[i].help);
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *row = &settings_table[i];
+
+		if (row->long_flag == NULL)
+			continue;
+		if (strcmp(group, row->group) != 0)
+			printf("\n%s:\n", group = row->group);
+		help_line(row->short_flag, row->long_flag, row->metavar, row->help);
+	}
+	puts("\nEvery setting, and the file that has them: greenicorn.conf(5).");
+}
+
+/* ---- parsing ---- */
+
+static _Noreturn void
+usage_error(const char *origin, const char *problem, const char *what)
+{
+	fprintf(stderr, "usage: greenicorn [OPTIONS] [APP_MODULE]\ngreenicorn: error: %s: %s: %s\n",
+	    origin, problem, what);
+	exit(2);
+}
+
+/* A flag without an argument sets a switch; one named no-… clears it. */
+static void
+given_add(struct options *o, const struct setting *row, const char *value, const char *origin)
+{
+	if (row->metavar == NULL)
+		value = strncmp(row->long_flag, "no-", 3) == 0 ? "false" : "true";
+	o->given = xreallocarray(o->given, o->n + 1, sizeof(*o->given));
+	o->given[o->n++] = (struct option_given){row, xstrdup(value), origin};
+}
+
+static void
+string_replace(char **slot, const char *value)
+{
+	char *copy = xstrdup(value);
+
+	free(*slot);
+	*slot = copy;
+}
+
+static void
+flag_take(struct options *o, int flag, const char *origin)
+{
+	switch (flag) {
+	case 'h':
+		help_print();
+		exit(0);
+	case 'v':
+		puts("greenicorn (version " GREENICORN_VERSION ")");
+		exit(0);
+	case 'c':
+		string_replace(&o->config, optarg);
+		break;
+	case FLAG_CHECK:
+		o->check_config = true;
+		break;
+	case FLAG_PRINT:
+		o->print_config = true;
+		break;
+	default:
+		given_add(o, setting_of_flag(flag), optarg, origin);
+	}
+}
+
+static void
+parse(struct options *o, const struct flags *flags, int argc, char **argv, const char *origin)
+{
+	int flag;
+
+	opterr = 0;
+	optind = 0; /* glibc: begin anew */
+	while ((flag = getopt_long(argc, argv, flags->letters, flags->options, NULL)) != -1) {
+		if (flag == '?')
+			usage_error(
+			    origin, "no such option, or its argument is missing", argv[optind - 1]);
+		flag_take(o, flag, origin);
+	}
+	if (optind < argc)
+		string_replace(&o->app, argv[optind++]);
+	if (optind < argc)
+		usage_error(origin, "more than one application", argv[optind]);
+}
+
+static void
+parse_variable(struct options *o, const struct flags *flags)
+{
+	const char *name = "GREENICORN_CMD_ARGS", *text = getenv(name);
+	struct strlist words = {0};
+
+	if (text == NULL)
+		text = getenv(name = "GUNICORN_CMD_ARGS");
+	if (text == NULL)
+		return;
+	strlist_append(&words, "greenicorn");
+	if (words_split(&words, text) == -1)
+		usage_error(name, "a quote is not closed", text);
+	words.items = xreallocarray(words.items, words.n + 1, sizeof(*words.items));
+	words.items[words.n] = NULL;
+	parse(o, flags, (int)words.n, words.items, name);
+	strlist_clear(&words);
+}
+
+/* The server may change directory; a reload must find the same file. */
+static void
+config_resolve(struct options *o)
+{
+	char *cwd, *path;
+
+	if (o->config == NULL && access(DEFAULT_CONFIG, F_OK) == 0)
+		o->config = xstrdup("greenicorn.conf");
+	if (o->config == NULL)
+		return;
+	if (strncmp(o->config, "file:", 5) == 0)
+		memmove(o->config, o->config + 5, strlen(o->config + 5) + 1);
+	if (o->config[0] == '/' || (cwd = getcwd(NULL, 0)) == NULL)
+		return;
+	path = xasprintf("%s/%s", cwd, o->config);
+	free(cwd);
+	free(o->config);
+	o->config = path;
+}
+
+void
+options_parse(struct options *o, int argc, char **argv)
+{
+	struct flags flags = flags_make();
+
+	*o = (struct options){0};
+	parse_variable(o, &flags);
+	parse(o, &flags, argc, argv, "command line");
+	config_resolve(o);
+	free(flags.options);
+	free(flags.letters);
+}
+
+void
+options_free(struct options *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		free(o->given[i].value);
+	free(o->given);
+	free(o->config);
+	free(o->app);
+}
+
+/* ---- applying ---- */
+
+/* Whether the same source has given that setting before: a list then grows. */
+static bool
+given_before(const struct options *o, size_t i)
+{
+	for (size_t j = 0; j < i; j++)
+		if (o->given[j].setting == o->given[i].setting &&
+		    o->given[j].origin == o->given[i].origin)
+			return true;
+	return false;
+}
+
+static int
+given_apply(const struct options *o, struct settings *s, struct settings_error *error)
+{
+	const struct option_given *g;
+	int rc = 0;
+
+	for (size_t i = 0; i < o->n && rc == 0; i++) {
+		g = &o->given[i];
+		if (g->setting->kind == &kind_LIST && given_before(o, i))
+			rc = settings_append(s, g->setting->name, g->value, g->origin, error);
+		else
+			rc = settings_set(s, g->setting->name, g->value, g->origin, error);
+	}
+	if (rc == 0 && o->app != NULL)
+		rc = settings_set(s, "wsgi_app", o->app, "command line", error);
+	return rc;
+}
+
+int
+options_load(const struct options *o, struct settings *s, struct settings_error *error)
+{
+	if (settings_init(s, error) == -1)
+		return -1;
+	if ((o->config != NULL && settings_read_file(s, o->config, error) == -1) ||
+	    given_apply(o, s, error) == -1 || settings_check(s, error) == -1)
+		goto fail;
+	if (s->wsgi_app == NULL && !o->print_config) {
+		snprintf(error->text, sizeof(error->text), "No application module specified.");
+		goto fail;
+	}
+	return 0;
+fail:
+	settings_fini(s);
+	return -1;
+}
