@@ -19,24 +19,25 @@ struct http_request;
  * request lives; what is read for the body goes to buf[mark..size).
  */
 struct http_input {
-	int fd;		 /* borrowed */
-	char *buf;	 /* borrowed: the connection's */
-	size_t size;	 /* of buf; size - mark is at least 1 KiB */
+	int fd;      /* borrowed */
+	char *buf;   /* borrowed: the connection's */
+	size_t size; /* of buf; size - mark is at least 1 KiB */
 	size_t mark, pos, len;
 	int64_t timeout; /* ns to wait for more bytes; -1: no limit */
-	bool eof;	 /* the peer has finished sending */
+	bool eof;        /* the peer has finished sending */
 };
 
 struct http_body {
 	struct http_input *in; /* borrowed */
 	bool chunked;
-	bool expect_continue;  /* "100 Continue" is still to be sent, on the first read */
-	bool done;	       /* everything was read */
-	int error;	       /* status: 400 broken framing or cut short, 408 too slow; 0 */
-	int64_t left;	       /* of the length, or of the current chunk */
-	size_t overhead;       /* bytes of chunk extensions and trailers so far, bounded */
-	bool started;	       /* a chunk came before: its CRLF is due */
-	uint64_t received;     /* body bytes delivered */
+	bool expect_continue; /* "100 Continue" is still to be sent, on the first read */
+	bool done;            /* everything was read */
+	int error;            /* status: 400 broken framing or cut short, 408 too slow; 0 */
+	int64_t left;         /* of the length, or of the current chunk */
+	size_t overhead;      /* bytes of chunk extensions and trailers so far, bounded */
+	bool started;         /* a chunk came before: its CRLF is due */
+	uint64_t received;    /* body bytes delivered */
+	size_t unwaited;      /* bytes that came without a wait: see body.c */
 	/* Tells the response side that an interim response may still be sent; NULL: yes. */
 	bool (*may_continue)(void *arg);
 	void *arg;

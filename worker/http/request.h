@@ -27,8 +27,8 @@ struct http_header {
 
 /* gunicorn's limit_request_*: in bytes, 0 is the largest that is allowed. */
 struct http_limits {
-	size_t line;	   /* request line, without CRLF */
-	size_t fields;	   /* number of header fields */
+	size_t line;       /* request line, without CRLF */
+	size_t fields;     /* number of header fields */
 	size_t field_size; /* one header line, without CRLF */
 	bool require_host; /* 400 for HTTP/1.1 without Host (RFC 9112 section 3.2) */
 };
@@ -36,18 +36,19 @@ struct http_limits {
 struct http_request {
 	struct http_str method;
 	struct http_str target; /* as received: gunicorn's RAW_URI */
-	struct http_str path;	/* of the target, not decoded; "" for "*", "/" when an absolute-form has none */
-	struct http_str query;	/* without "?" */
-	struct http_str authority; /* of an absolute-form target or CONNECT; else empty */
-	struct http_str host;	   /* effective: authority if there is one, else the Host field */
-	unsigned major, minor;	   /* 1.0 or 1.1 */
-	bool keep_alive;	   /* what the client asks for (RFC 9112 section 9.3) */
-	bool expect_continue;	   /* Expect: 100-continue, on 1.1 */
-	bool chunked;		   /* the body is chunked */
-	int64_t content_length;	   /* -1: none given */
+	struct http_str
+	    path; /* not decoded; "" for "*" and CONNECT, "/" when absolute-form has none */
+	struct http_str query;       /* without "?" */
+	struct http_str authority;   /* of an absolute-form target or CONNECT; else empty */
+	struct http_str host;        /* effective: authority if there is one, else the Host field */
+	unsigned major, minor;       /* 1.0 or 1.1 */
+	bool keep_alive;             /* what the client asks for (RFC 9112 section 9.3) */
+	bool expect_continue;        /* Expect: 100-continue, on 1.1 */
+	bool chunked;                /* the body is chunked */
+	int64_t content_length;      /* -1: none given */
 	struct http_header *headers; /* owned array */
 	size_t nheaders;
-	size_t cap;	   /* of headers */
+	size_t cap;        /* of headers */
 	const char *error; /* static text, after http_request_parse refused: for the log */
 };
 
@@ -63,12 +64,17 @@ void http_request_fini(struct http_request *);
  */
 long http_head_scan(const char *buf, size_t len, size_t *scanned, const struct http_limits *);
 
+/* The longest head that http_head_scan lets pass: how far a buffer for it need grow. */
+size_t http_head_max(const struct http_limits *);
+
 /*
  * Parse a complete head of n bytes, as http_head_scan measured it. Returns 0, or
  * the status to refuse it with (400, 414, 417, 431, 501, 505; 500 when memory is
- * gone) and req->error; what was understood of method and target is kept for the log.
+ * gone) and req->error; what was understood of method and target is kept for the log
+ * (as it came: control characters are the logger's to escape).
  */
-int http_request_parse(struct http_request *, const char *head, size_t n, const struct http_limits *);
+int http_request_parse(
+    struct http_request *, const char *head, size_t n, const struct http_limits *);
 
 /* First header with that name (lower-case literal), or NULL. */
 const struct http_header *http_request_header(const struct http_request *, const char *name);

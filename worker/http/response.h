@@ -15,22 +15,27 @@
 #include "worker/http/request.h"
 
 struct http_response {
-	int fd;		      /* borrowed */
+	int fd;               /* borrowed */
 	int64_t send_timeout; /* ns that the peer may take nothing; -1: no limit */
 	const char *server;   /* borrowed: the Server field's value */
 
-	int status;	      /* 0 until http_response_status */
-	bool keep_alive;      /* whether the connection may be used on; false is final */
+	int status;      /* 0 until http_response_status */
+	bool keep_alive; /* whether the connection may be used on; false is final */
 	bool head_sent;
-	bool failed;	      /* the peer is gone or too slow: further writes fail */
+	bool failed; /* the peer is gone or too slow: further writes fail */
 	bool finished;
-	uint64_t sent;	      /* body bytes that left, without framing: the access log's %(B)s */
+	bool cut;       /* the application wrote more than its Content-Length: dropped */
+	bool cut_short; /* it wrote less: known after http_response_finish */
+	uint64_t sent;  /* body bytes that left, without framing: the access log's %(B)s */
 
 	/* private */
-	bool is_head, is_http10, no_body, chunked, has_date, has_server, has_connection;
+	bool is_head, is_http10, is_connect, no_body, chunked, has_date, has_server, has_connection;
 	int64_t length; /* announced; -1: none */
-	char *head;	/* owned; grows; kept from request to request */
+	char *head;     /* owned; grows; kept from request to request */
 	size_t head_len, head_cap;
+	size_t status_len; /* of the status line, at the start of head */
+	size_t server_len;
+	size_t unwaited;   /* bytes that left without a wait: see response.c */
 	const char *error; /* static text: why the last call gave EINVAL */
 };
 
@@ -53,8 +58,8 @@ int http_response_status(struct http_response *, const char *status, size_t n);
  * resp->error: not a token, CR, LF or NUL in the value, a hop-by-hop field (PEP 3333) other than
  * Connection and Upgrade, a Content-Length that is no number or contradicts; ENOMEM.
  */
-int http_response_header(struct http_response *, const char *name, size_t name_n,
-    const char *value, size_t value_n);
+int http_response_header(
+    struct http_response *, const char *name, size_t name_n, const char *value, size_t value_n);
 
 /* The whole body's length is known (one string): used when the application gave none. */
 void http_response_length(struct http_response *, int64_t length);
@@ -66,7 +71,10 @@ void http_response_length(struct http_response *, int64_t length);
  */
 int http_response_write(struct http_response *, const void *, size_t n);
 
-/* The same from a regular file, by sendfile(2): count bytes from offset; count < 0: to its end. */
+/*
+ * The same from a file, by sendfile(2) where that works: count bytes from offset; count < 0:
+ * to its end. sendfile has no MSG_NOSIGNAL: the process must ignore SIGPIPE.
+ */
 int http_response_sendfile(struct http_response *, int fd, off_t offset, int64_t count);
 
 /*
@@ -85,7 +93,7 @@ int http_response_error(struct http_response *, int status, const char *message)
 /* The error response as bytes, for the loop to send without waiting: length, cut to size. */
 size_t http_error_page(char *buf, size_t size, int status, const char *message, const char *server);
 
-/* "Mon, 23 Nov 2026 06:41:00 GMT", made once a second; 29 characters. */
+/* "Mon, 23 Nov 2026 06:41:00 GMT", made once a second and thread; 29 characters. */
 const char *http_date(void);
 
 #endif
