@@ -86,7 +86,7 @@ class Server:
         self.app = app
         self.args = list(args)
         self.port = free_port()
-        self.settings = {"bind": "127.0.0.1:%d" % self.port, "chdir": APPS, **settings}
+        self.settings = {"bind": "127.0.0.1:%d" % self.port, "chdir": APPS, "loglevel": "debug", **settings}
         self.config = os.path.join(self.folder, "greenicorn.conf")
         self.log = os.path.join(self.folder, "error.log")
         self.stdout = os.path.join(self.folder, "stdout.log")
@@ -124,7 +124,7 @@ class Server:
         return self
 
     def wait_ready(self, seconds=20):
-        """Until every worker says that it is ready: the address answers a connection before that."""
+        """Until every worker has said that it is ready: the address takes connections before that."""
 
         def ready():
             assert self.process.poll() is None, "greenicorn ended:\n" + self.log_text()
@@ -133,8 +133,8 @@ class Server:
         wait_for(ready, seconds, "a ready worker")
 
     def ready_workers(self):
-        """Workers that accept: pids whose log line says so and that still live."""
-        said = {int(pid) for pid in re.findall(r"Worker ready \(pid: (\d+)\)", self.log_text())}
+        """Workers that accept: pids of which the master's debug line says so, and that still live."""
+        said = {int(pid) for pid in re.findall(r"\(pid (\d+)\): ready", self.log_text())}
         return sorted(said & set(self.workers()))
 
     def workers(self):
