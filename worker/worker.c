@@ -455,6 +455,7 @@ worker_serve(struct worker *w)
 	worker_beat(w);
 	atomic_store(&w->contract->row->state, SCOREBOARD_READY);
 	accepting_update(w);
+	log_info("Worker ready (pid: %d)", (int)getpid());
 	tell_ready(w);
 }
 
@@ -587,7 +588,6 @@ worker_run(const struct worker_contract *contract)
 	atomic_store(&contract->row->pid, (uint32_t)getpid());
 	atomic_store(&contract->row->state, SCOREBOARD_STARTING);
 	worker_beat(&w);
-	log_info("Booting worker with pid: %d", (int)getpid());
 	w.main_job = (struct green_job){.fn = main_green, .arg = &w};
 	green_run(&w.main_job);
 	if (green_loop() == -1)

@@ -1,0 +1,212 @@
+/*
+ * greenicorn-worker: one process that serves. The master (greenicorn) starts it with
+ * descriptors and names that common/contract.h describes; so can a test or
+ * another supervisor.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "common/contract.h"
+#include "common/fds.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "worker/access_format.h"
+#include "worker/access_log.h"
+#include "worker/worker.h"
+
+static const char usage[] =
+    "usage: greenicorn-worker [--help | --version]\n"
+    "\n"
+    "This is one worker process of greenicorn, started by greenicorn(8):\n"
+    "\n"
+    "\tgreenicorn -w 4 module:application\n"
+    "\n"
+    "Another supervisor passes it, by sd_listen_fds(3)'s convention, descriptors\n"
+    "named \"settings\" and \"listen\", and if it likes \"control\" and \"scoreboard\":\n"
+    "see greenicorn-worker(8).\n";
+
+static void
+options(int argc, char **argv)
+{
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		puts("greenicorn-worker (version " GREENICORN_VERSION ")");
+		exit(WORKER_EXIT_OK);
+	}
+	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+		fputs(usage, stdout);
+		exit(WORKER_EXIT_OK);
+	}
+	if (argc > 1) {
+		fprintf(stderr, "greenicorn-worker: unknown argument %s\n%s", argv[1], usage);
+		exit(WORKER_EXIT_FAILED);
+	}
+}
+
+static void
+take_descriptors(struct fds *fds)
+{
+	if (fds_take(fds) == -1)
+		fatal("broken LISTEN_PID, LISTEN_FDS or LISTEN_FDNAMES");
+	if (fds->n == 0) {
+		fprintf(stderr, "greenicorn-worker: started without its descriptors\n%s", usage);
+		exit(WORKER_EXIT_FAILED);
+	}
+}
+
+static void
+take_settings(struct settings *settings, struct fds *fds)
+{
+	struct settings_error error;
+	int fd = fds_claim(fds, CONTRACT_FD_SETTINGS);
+
+	if (fd == -1)
+		fatalx("no descriptor named " CONTRACT_FD_SETTINGS);
+	if (settings_init(settings, &error) == -1 || settings_read_fd(settings, fd, &error) == -1)
+		fatalx("%s", error.text);
+	close(fd);
+}
+
+static void
+start_log(const struct settings *settings)
+{
+	int level = log_level_parse(settings->loglevel);
+
+	if (level == -1)
+		fatalx("loglevel: no such level: %s", settings->loglevel);
+	if (log_open(settings->errorlog, (enum log_level)level) == -1)
+		fatal("errorlog: %s", settings->errorlog);
+	if (settings->capture_output &&
+	    (dup2(log_fd(), STDOUT_FILENO) == -1 || dup2(log_fd(), STDERR_FILENO) == -1))
+		fatal("capture_output");
+}
+
+static struct access_log *
+start_access_log(const struct settings *settings)
+{
+	struct access_format *format;
+	struct access_log *log;
+	char why[256];
+
+	if (settings->accesslog == NULL)
+		return NULL;
+	format =
+	    access_format_new(settings->access_log_format, settings->script_name, why, sizeof(why));
+	if (format == NULL)
+		fatalx("access_log_format: %s", why);
+	log = access_log_open(settings->accesslog, format);
+	if (log == NULL)
+		fatal("accesslog: %s", settings->accesslog);
+	return log;
+}
+
+/* Accepted sockets inherit what is set here: once, instead of for each connection. */
+static void
+listener_prepare(const struct listener *l)
+{
+	int flags = fcntl(l->fd, F_GETFL), on = 1;
+
+	if (flags == -1 || fcntl(l->fd, F_SETFL, flags | O_NONBLOCK) == -1)
+		fatal("%s", l->text);
+	if (l->address.any.sa.sa_family != AF_UNIX &&
+	    setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
+		log_warn("%s: TCP_NODELAY", l->text);
+}
+
+static void
+take_listeners(struct worker_contract *contract, struct fds *fds)
+{
+	int fd;
+
+	while ((fd = fds_claim(fds, CONTRACT_FD_LISTEN)) != -1) {
+		struct listener *l;
+
+		contract->listeners = xreallocarray(
+		    contract->listeners, contract->nlisteners + 1, sizeof(*contract->listeners));
+		l = &contract->listeners[contract->nlisteners++];
+		if (listener_adopt(l, fd) == -1)
+			fatal("descriptor %d named " CONTRACT_FD_LISTEN, fd);
+		listener_prepare(l);
+	}
+	if (contract->nlisteners == 0)
+		fatalx("no descriptor named " CONTRACT_FD_LISTEN);
+}
+
+/* Our row; without a scoreboard one that nobody reads. */
+static struct scoreboard_row *
+take_scoreboard(struct scoreboard *scoreboard, struct fds *fds)
+{
+	static struct scoreboard_row alone;
+	int fd = fds_claim(fds, CONTRACT_FD_SCOREBOARD);
+	const char *text = getenv(CONTRACT_ENV_SLOT);
+	char *end = NULL;
+	unsigned long slot = 0;
+
+	if (fd == -1)
+		return &alone;
+	if (scoreboard_attach(scoreboard, fd) == -1)
+		fatal("descriptor named " CONTRACT_FD_SCOREBOARD);
+	if (text != NULL)
+		slot = strtoul(text, &end, 10);
+	if ((text != NULL && (end == text || *end != '\0')) || slot >= scoreboard->nrows)
+		fatalx("broken " CONTRACT_ENV_SLOT "=%s: the scoreboard has %zu rows",
+		    text != NULL ? text : "", scoreboard->nrows);
+	return &scoreboard->rows[slot];
+}
+
+static void
+prepare_process(const struct settings *settings)
+{
+	struct rlimit limit;
+
+	/* A client that is gone is an error of send(2), not the end of the worker. */
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		fatal("SIGPIPE");
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	if (settings->chdir != NULL && chdir(settings->chdir) == -1)
+		fatal("chdir: %s", settings->chdir);
+	if (unsetenv(CONTRACT_ENV_SLOT) == -1 || settings_export(settings) == -1)
+		fatal("raw_env");
+}
+
+int
+main(int argc, char **argv)
+{
+	struct worker_contract contract = {0};
+	struct scoreboard scoreboard = {0};
+	struct fds fds;
+	int code;
+
+	options(argc, argv);
+	take_descriptors(&fds);
+	take_settings(&contract.settings, &fds);
+	start_log(&contract.settings);
+	contract.access_log = start_access_log(&contract.settings);
+	take_listeners(&contract, &fds);
+	contract.control = fds_claim(&fds, CONTRACT_FD_CONTROL);
+	contract.row = take_scoreboard(&scoreboard, &fds);
+	fds_close(&fds);
+	prepare_process(&contract.settings);
+
+	code = worker_run(&contract);
+
+	access_log_close(contract.access_log);
+	for (size_t i = 0; i < contract.nlisteners; i++)
+		listener_close(&contract.listeners[i]);
+	free(contract.listeners);
+	if (scoreboard.rows != NULL)
+		scoreboard_close(&scoreboard);
+	settings_fini(&contract.settings);
+	return code;
+}
