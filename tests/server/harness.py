@@ -231,7 +231,7 @@ class Connection:
     """A client's connection: send any bytes, read responses with their framing, see the end."""
 
     def __init__(self, address, timeout=10):
-        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         self.sock.settimeout(timeout * PATIENCE)
         self.sock.connect(address)
