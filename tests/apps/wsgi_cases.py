@@ -426,7 +426,7 @@ def paced(environ, start_response):
     """Each chunk must leave before the next is asked for."""
     start_response("200 OK", PLAIN)
     for i in range(3):
-        yield b"%d" % i
+        yield b"part%d" % i
         time.sleep(0.3)
 
 
