@@ -186,9 +186,9 @@ class Server:
     def url(self, path="/"):
         return "http://127.0.0.1:%d%s" % (self.port, path)
 
-    def stop(self, sig=signal.SIGTERM):
+    def stop(self, sig=None):
         """The master's exit status; None when it did not stop in time and was killed."""
-        return stop_process(self.process, sig=sig)
+        return stop_process(self.process, sig=sig or signal.SIGTERM)
 
     def finish(self):
         """Stop, and fail the test for what must never be: a crash, a sanitizer's report, a hang."""
