@@ -1,7 +1,7 @@
 """Start one greenicorn-worker without a master, by the contract (common/contract.h)."""
 
+import contextlib
 import fcntl
-import json
 import mmap
 import os
 import select
@@ -9,113 +9,144 @@ import signal
 import socket
 import struct
 import tempfile
-import time
+
+from harness import APPS, PATIENCE, SANITIZED, WORKER, Connection, value, wait_for
 
 FDS_START = 3
+SLOT = 1  # our row of a scoreboard with two
 
 
-def memfd(name, data=b""):
+def memfd(name, data):
     fd = os.memfd_create(name)
     os.write(fd, data)
     return fd
 
 
-def config_text(settings):
-    """A configuration file: strings, numbers, booleans and lists are libconfig's as JSON has them."""
-    lines = []
-    for name, value in settings.items():
-        lines.append("%s = %s;\n" % (name, json.dumps(value)))
-    return "".join(lines).encode()
-
-
-def exec_worker(program, fds, env):
+def exec_worker(fds, env):
     """In the child: fds become 3, 4, …, as sd_listen_fds(3) has it."""
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for _, fd in fds]
     for i, fd in enumerate(high):
         os.dup2(fd, FDS_START + i, inheritable=True)
         os.close(fd)
-    env = dict(env)
-    if fds:
-        env.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=":".join(n for n, _ in fds))
-    os.execve(program, [program], env)
+    os.closerange(FDS_START + len(fds), 200)
+    env.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=":".join(n for n, _ in fds))
+    os.execve(WORKER, ["greenicorn-worker"], env)
 
 
 class HandWorker:
-    """One worker. A context manager that leaves no process behind."""
+    """One worker. A context manager that leaves no process behind, and no crash unnoticed."""
 
-    def __init__(self, program, app, listen=None, scoreboard=True, control=True, env=None, **settings):
-        self.program = program
-        self.settings = {"wsgi_app": app, **settings}
-        self.scoreboard_fd = memfd("scoreboard", bytes(128)) if scoreboard else -1
-        self.stderr = tempfile.TemporaryFile()
-        self.env = {**os.environ, "GREENICORN_SLOT": "1", **(env or {})}
-        self.control, self.control_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.use_control = control
+    def __init__(self, app, listen=None, control=True, **settings):
+        self.settings = {"wsgi_app": app, "pythonpath": APPS, **settings}
         self.listener = listen or socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.status = None
-        self.pid = 0
+        self.control, self.control_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pass_control = control
+        self.scoreboard = memfd("scoreboard", bytes(64 * 2))
+        self.stdout, self.stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.pid, self.status = 0, None
 
-    def fds(self):
-        fds = [("settings", memfd("settings", config_text(self.settings))), ("listen", self.listener.fileno())]
-        if self.use_control:
-            fds.append(("control", self.control_theirs.fileno()))
-        if self.scoreboard_fd >= 0:
-            fds.append(("scoreboard", self.scoreboard_fd))
-        return fds
+    def environment(self):
+        env = dict(os.environ, GREENICORN_SLOT=str(SLOT), PYTHONDONTWRITEBYTECODE="1")
+        env.pop("VIRTUAL_ENV", None)
+        if SANITIZED:
+            env.update(PYTHONMALLOC="malloc", ASAN_OPTIONS="detect_leaks=0:abort_on_error=1")
+            env.update(UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1")
+        return env
 
     def __enter__(self):
-        fds = self.fds()
+        text = "".join("%s = %s;\n" % (name, value(v)) for name, v in self.settings.items())
+        settings = memfd("settings", text.encode())
+        fds = [("settings", settings), ("listen", self.listener.fileno()), ("scoreboard", self.scoreboard)]
+        if self.pass_control:
+            fds.append(("control", self.control_theirs.fileno()))
         self.pid = os.fork()
         if self.pid == 0:
             try:
+                os.dup2(self.stdout.fileno(), 1)
                 os.dup2(self.stderr.fileno(), 2)
-                exec_worker(self.program, fds, self.env)
+                exec_worker(fds, self.environment())
             finally:
                 os._exit(127)
-        os.close(fds[0][1])
+        os.close(settings)
         self.control_theirs.close()
         return self
 
-    def __exit__(self, *exc):
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            self.wait(10)
-        self.control.close()
-        self.listener.close()
-        if self.scoreboard_fd >= 0:
-            os.close(self.scoreboard_fd)
-        self.stderr.close()
+    def __exit__(self, kind, *exc):
+        try:
+            if self.status is None and kind is None:
+                self.stop()
+            text = self.log()
+            for sign in ("AddressSanitizer", "runtime error:", "Fatal Python error"):
+                assert sign not in text, text
+        finally:
+            if self.status is None:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            self.control.close()
+            self.listener.close()
+            os.close(self.scoreboard)
+            self.stdout.close()
+            self.stderr.close()
 
-    def wait_ready(self, timeout=30):
-        ready, _, _ = select.select([self.control], [], [], timeout)
+    def wait_ready(self, seconds=30):
+        ready, _, _ = select.select([self.control], [], [], seconds * PATIENCE)
         assert ready, "no word from the worker: " + self.log()
         message = self.control.recv(100)
         assert message == b"ready", self.log()
 
-    def kill(self, number):
+    def signal(self, number):
         os.kill(self.pid, number)
 
-    def wait(self, timeout=30):
-        """The exit status, as waitstatus_to_exitcode has it."""
-        deadline = time.monotonic() + timeout
-        while self.status is None:
+    def ended(self):
+        if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
-            elif time.monotonic() > deadline:
-                raise AssertionError("the worker does not end: " + self.log())
-            else:
-                time.sleep(0.01)
+        return self.status is not None
+
+    def wait(self, seconds=20):
+        """The exit status, as waitstatus_to_exitcode has it."""
+        wait_for(self.ended, seconds, "the worker's end")
         return self.status
 
+    def stop(self):
+        self.signal(signal.SIGTERM)
+        assert self.wait() == 0, self.log()
+
     def log(self):
-        return os.pread(self.stderr.fileno(), 1 << 20, 0).decode(errors="replace")
+        return os.pread(self.stderr.fileno(), 1 << 22, 0).decode(errors="replace")
+
+    def output(self):
+        return os.pread(self.stdout.fileno(), 1 << 22, 0).decode(errors="replace")
 
     def row(self):
-        """Our row of the scoreboard: heartbeat, pid, state, connections, in flight, served."""
-        with mmap.mmap(self.scoreboard_fd, 128) as rows:
+        """Our row of the scoreboard; but for the state it is written each second."""
+        with mmap.mmap(self.scoreboard, 128) as rows:
             names = ("heartbeat", "pid", "state", "connections", "in_flight", "served")
-            return dict(zip(names, struct.unpack_from("=QIIIIQ", rows, 64)))
+            return dict(zip(names, struct.unpack_from("=QIIIIQ", rows, 64 * SLOT)))
 
-    def connect(self):
-        return socket.create_connection(self.listener.getsockname(), timeout=10)
+    def wait_row(self, seconds=10, **expected):
+        wait_for(lambda: all(self.row()[name] == v for name, v in expected.items()), seconds, str(expected))
+
+    def memory(self):
+        """Resident bytes."""
+        with open("/proc/%d/statm" % self.pid) as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def cpu(self):
+        """Seconds of processor time so far."""
+        with open("/proc/%d/stat" % self.pid) as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def connect(self, timeout=10):
+        address = self.listener.getsockname()
+        return Connection(address if isinstance(address, str) else address[:2], timeout)
+
+
+@contextlib.contextmanager
+def serving(app="serve_cases", **kwargs):
+    """A HandWorker that has loaded its application, from tests/apps."""
+    with HandWorker(app, **kwargs) as worker:
+        worker.wait_ready()
+        yield worker
