@@ -35,17 +35,16 @@ struct http_limits {
 
 struct http_request {
 	struct http_str method;
-	struct http_str target; /* as received: gunicorn's RAW_URI */
-	struct http_str
-	    path; /* not decoded; "" for "*" and CONNECT, "/" when absolute-form has none */
-	struct http_str query;       /* without "?" */
-	struct http_str authority;   /* of an absolute-form target or CONNECT; else empty */
-	struct http_str host;        /* effective: authority if there is one, else the Host field */
-	unsigned major, minor;       /* 1.0 or 1.1 */
-	bool keep_alive;             /* what the client asks for (RFC 9112 section 9.3) */
-	bool expect_continue;        /* Expect: 100-continue, on 1.1 */
-	bool chunked;                /* the body is chunked */
-	int64_t content_length;      /* -1: none given */
+	struct http_str target;    /* as received: gunicorn's RAW_URI */
+	struct http_str path;      /* not decoded; "" for "*" and CONNECT, "/" when there is none */
+	struct http_str query;     /* without "?" */
+	struct http_str authority; /* of an absolute-form target or CONNECT; else empty */
+	struct http_str host;      /* effective: authority if there is one, else the Host field */
+	unsigned major, minor;     /* 1.0 or 1.1 */
+	bool keep_alive;           /* what the client asks for (RFC 9112 section 9.3) */
+	bool expect_continue;      /* Expect: 100-continue, on 1.1 */
+	bool chunked;              /* the body is chunked */
+	int64_t content_length;    /* -1: none given */
 	struct http_header *headers; /* owned array */
 	size_t nheaders;
 	size_t cap;        /* of headers */
