@@ -309,10 +309,30 @@ on_signal(evutil_socket_t fd, short what, void *arg)
 
 /*
  * A child that the application forks has the same handlers, and the same pipe behind them:
- * its SIGTERM would stop the worker. What the application set itself stays.
+ * its SIGTERM would stop the worker. It starts without them (what the application has set
+ * itself stays); a signal that comes before that waits.
  */
+static __thread sigset_t mask_before_fork;
+
+static void
+signals_before_fork(void)
+{
+	sigset_t ours;
+
+	sigemptyset(&ours);
+	for (size_t i = 0; i < NSIGNALS; i++)
+		sigaddset(&ours, signals[i].number);
+	pthread_sigmask(SIG_BLOCK, &ours, &mask_before_fork);
+}
+
 static void
 signals_after_fork(void)
+{
+	pthread_sigmask(SIG_SETMASK, &mask_before_fork, NULL);
+}
+
+static void
+signals_in_child(void)
 {
 	struct sigaction now;
 
@@ -320,6 +340,7 @@ signals_after_fork(void)
 		if (caught.events[i] != NULL && sigaction(signals[i].number, NULL, &now) == 0 &&
 		    now.sa_handler == caught.ours[i].sa_handler)
 			(void)signal(signals[i].number, SIG_DFL);
+	signals_after_fork();
 }
 
 static int
@@ -331,7 +352,7 @@ signals_catch(struct worker *w)
 		    sigaction(signals[i].number, NULL, &caught.ours[i]) == -1)
 			return -1;
 	}
-	errno = pthread_atfork(NULL, NULL, signals_after_fork);
+	errno = pthread_atfork(signals_before_fork, signals_after_fork, signals_in_child);
 	return errno == 0 ? 0 : -1;
 }
 
