@@ -482,6 +482,23 @@ settings_write_fd(const struct settings *s, int fd)
 	return rc;
 }
 
+int
+settings_export(const struct settings *s)
+{
+	const char *pair, *equals;
+	char *name;
+	int rc = 0;
+
+	for (size_t i = 0; i < s->raw_env.n && rc == 0; i++) {
+		pair = s->raw_env.items[i];
+		equals = strchrnul(pair, '=');
+		name = strndup(pair, (size_t)(equals - pair));
+		rc = name != NULL ? setenv(name, *equals != '\0' ? equals + 1 : "", 1) : -1;
+		free(name);
+	}
+	return rc;
+}
+
 /* ---- checks of more than a value's form ---- */
 
 /* Refuse the setting's value, naming the place that it came from. */
@@ -543,14 +560,21 @@ check_worker_class(const struct settings *s, struct settings_error *error)
 	    "expected green, or gevent, gevent_pywsgi, eventlet, which mean the same here", error);
 }
 
+/* A relative one is below chdir, where everything is loaded. */
 static int
 check_directory(
     const struct settings *s, const char *name, const char *path, struct settings_error *error)
 {
 	struct stat st;
-	char why[PATH_MAX + 64];
+	char full[PATH_MAX], why[PATH_MAX + 64];
 
-	if (path == NULL || (stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
+	if (path == NULL)
+		return 0;
+	if (*path == '/' || path == s->chdir || s->chdir == NULL)
+		snprintf(full, sizeof(full), "%s", path);
+	else
+		snprintf(full, sizeof(full), "%s/%s", s->chdir, path);
+	if (stat(full, &st) == 0 && S_ISDIR(st.st_mode))
 		return 0;
 	snprintf(why, sizeof(why), "no such directory: \"%s\"", path);
 	return refuse_value(s, name, why, error);

@@ -61,6 +61,9 @@ bool settings_equal(const struct settings *, const struct settings *, const stru
 /* Give it the other's value of that setting. 0, or -1 with errno. */
 int settings_copy(struct settings *, const struct settings *from, const struct setting *);
 
+/* Put the variables of raw_env into the environment. 0, or -1 with errno. */
+int settings_export(const struct settings *);
+
 /* Checks that need more than one setting, or the system (users, addresses). */
 int settings_check(const struct settings *, struct settings_error *);
 

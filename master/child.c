@@ -60,21 +60,12 @@ static int
 environment_set(const struct settings *s, size_t slot)
 {
 	char number[24];
-	const char *equals;
-	char *name;
-	int rc = 0;
 
 	snprintf(number, sizeof(number), "%zu", slot);
 	if (setenv(CONTRACT_ENV_SLOT, number, 1) == -1 ||
 	    setenv("SERVER_SOFTWARE", "greenicorn/" GREENICORN_VERSION, 1) == -1)
 		return -1;
-	for (size_t i = 0; i < s->raw_env.n && rc == 0; i++) {
-		equals = strchr(s->raw_env.items[i], '=');
-		name = strndup(s->raw_env.items[i], (size_t)(equals - s->raw_env.items[i]));
-		rc = name != NULL ? setenv(name, equals + 1, 1) : -1;
-		free(name);
-	}
-	return rc;
+	return settings_export(s);
 }
 
 static int

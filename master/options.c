@@ -8,10 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/mem.h"
 #include "master/words.h"
 
-#define DEFAULT_CONFIG "./greenicorn.conf"
+#define DEFAULT_CONFIG "greenicorn.conf"
 
 /* Flags that are no settings, or another name for one. Values above any character. */
 enum { FLAG_CHECK = 256, FLAG_PRINT, FLAG_SETTING };
@@ -226,23 +227,23 @@ parse_variable(struct options *o, const struct flags *flags)
 }
 
 /* The server may change directory; a reload must find the same file. */
+static char *
+absolute(const struct options *o, const char *path)
+{
+	return *path == '/' ? xstrdup(path) : xasprintf("%s/%s", o->cwd, path);
+}
+
 static void
 config_resolve(struct options *o)
 {
-	char *cwd, *path;
+	char *given = o->config;
 
-	if (o->config == NULL && access(DEFAULT_CONFIG, F_OK) == 0)
-		o->config = xstrdup("greenicorn.conf");
-	if (o->config == NULL)
+	if (given == NULL && access(DEFAULT_CONFIG, F_OK) == 0)
+		o->config = absolute(o, DEFAULT_CONFIG);
+	if (given == NULL)
 		return;
-	if (strncmp(o->config, "file:", 5) == 0)
-		memmove(o->config, o->config + 5, strlen(o->config + 5) + 1);
-	if (o->config[0] == '/' || (cwd = getcwd(NULL, 0)) == NULL)
-		return;
-	path = xasprintf("%s/%s", cwd, o->config);
-	free(cwd);
-	free(o->config);
-	o->config = path;
+	o->config = absolute(o, strncmp(given, "file:", 5) == 0 ? given + 5 : given);
+	free(given);
 }
 
 void
@@ -250,7 +251,9 @@ options_parse(struct options *o, int argc, char **argv)
 {
 	struct flags flags = flags_make();
 
-	*o = (struct options){0};
+	*o = (struct options){.cwd = getcwd(NULL, 0)};
+	if (o->cwd == NULL)
+		fatal("cannot find the current directory");
 	parse_variable(o, &flags);
 	parse(o, &flags, argc, argv, "command line");
 	config_resolve(o);
@@ -264,6 +267,7 @@ options_free(struct options *o)
 	for (size_t i = 0; i < o->n; i++)
 		free(o->given[i].value);
 	free(o->given);
+	free(o->cwd);
 	free(o->config);
 	free(o->app);
 }
@@ -299,13 +303,29 @@ given_apply(const struct options *o, struct settings *s, struct settings_error *
 	return rc;
 }
 
+/* gunicorn takes a relative chdir from where it was started; workers are told the whole path. */
+static int
+chdir_resolve(const struct options *o, struct settings *s, struct settings_error *error)
+{
+	char *path;
+	int rc;
+
+	if (s->chdir == NULL || *s->chdir == '/')
+		return 0;
+	path = absolute(o, s->chdir);
+	rc = settings_set(s, "chdir", path, settings_origin(s, "chdir"), error);
+	free(path);
+	return rc;
+}
+
 int
 options_load(const struct options *o, struct settings *s, struct settings_error *error)
 {
 	if (settings_init(s, error) == -1)
 		return -1;
 	if ((o->config != NULL && settings_read_file(s, o->config, error) == -1) ||
-	    given_apply(o, s, error) == -1 || settings_check(s, error) == -1)
+	    given_apply(o, s, error) == -1 || chdir_resolve(o, s, error) == -1 ||
+	    settings_check(s, error) == -1)
 		goto fail;
 	if (s->wsgi_app == NULL && !o->print_config) {
 		snprintf(error->text, sizeof(error->text), "No application module specified.");

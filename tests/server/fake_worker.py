@@ -1,0 +1,119 @@
+#!/usr/bin/python3
+"""A worker that keeps the contract (common/contract.h) and misbehaves on demand: for tests of the master.
+
+The application's name says how: "ok", or words joined by "+":
+  exit=N        exit with that code at once         die=S:N     exit with N, S seconds after it was ready
+  late=S        be ready after S seconds            never       never be ready
+  silent        no heartbeat once ready             segv=S      SIGSEGV S seconds after it was ready
+  stubborn      ignore TERM                         deaf        ignore ABRT as well
+It answers each connection with JSON about itself.
+"""
+
+import json
+import mmap
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+START = 3
+
+
+def descriptors():
+    assert int(os.environ["LISTEN_PID"]) == os.getpid(), "LISTEN_PID is not ours"
+    names = os.environ["LISTEN_FDNAMES"].split(":")
+    assert len(names) == int(os.environ["LISTEN_FDS"])
+    found = {}
+    for i, name in enumerate(names):
+        found.setdefault(name, []).append(START + i)
+    return found
+
+
+def setting(text, name):
+    return re.search(r'^%s = "(.*)";$' % name, text, re.M).group(1)
+
+
+def say(text):
+    os.write(2, ("%s (pid: %d)\n" % (text, os.getpid())).encode())
+
+
+class Worker:
+    def __init__(self):
+        self.fds = descriptors()
+        (settings,) = self.fds["settings"]
+        self.settings = os.pread(settings, 1 << 20, 0).decode()
+        self.app = setting(self.settings, "wsgi_app")
+        self.how = dict((word + "=").split("=")[:2] for word in self.app.split("+"))
+        self.control = socket.socket(fileno=self.fds["control"][0])
+        self.rows = mmap.mmap(self.fds["scoreboard"][0], 0)
+        self.slot = int(os.environ["GREENICORN_SLOT"])
+        self.listeners = [socket.socket(fileno=fd) for fd in self.fds["listen"]]
+        self.ending = False
+
+    def beat(self):
+        struct.pack_into("Q", self.rows, 64 * self.slot, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    def finish(self, *_):
+        self.ending = True
+
+    def handle_signals(self):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if "stubborn" in self.how else self.finish)
+        signal.signal(signal.SIGUSR1, lambda *_: say("Worker reopens"))
+        for sig in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(sig, lambda *_: os._exit(0))
+        if "deaf" in self.how:
+            signal.signal(signal.SIGABRT, signal.SIG_IGN)
+
+    def start(self):
+        self.handle_signals()
+        if "exit" in self.how:
+            sys.exit(int(self.how["exit"]))
+        time.sleep(float(self.how.get("late", 0)))
+        if "never" in self.how:
+            time.sleep(1000)
+        self.control.send(b"ready")
+        say("Worker ready")
+
+    def answer(self, listener):
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return
+        about = {"pid": os.getpid(), "app": self.app, "env": dict(os.environ), "settings": self.settings,
+                 "fds": self.fds, "cwd": os.getcwd(), "ppid": os.getppid(),
+                 "open": sorted(int(fd) for fd in os.listdir("/proc/self/fd"))}  # fmt: skip
+        body = json.dumps(about).encode()
+        connection.settimeout(1)
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    def misbehave(self, age):
+        seconds, _, code = self.how.get("die", "1e9:0").partition(":")
+        if age > float(seconds):
+            os._exit(int(code))
+        if age > float(self.how.get("segv", 1e9)):
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+    def serve(self):
+        began = time.monotonic()
+        while not self.ending:
+            self.misbehave(time.monotonic() - began)
+            if "silent" not in self.how:
+                self.beat()
+            ready, _, _ = select.select(self.listeners + [self.control], [], [], 0.05)
+            if self.control in ready and not self.control.recv(64):
+                break  # the master is gone
+            for listener in ready:
+                if listener is not self.control:
+                    self.answer(listener)
+        say("Worker exiting")
+
+
+worker = Worker()
+worker.start()
+worker.serve()

@@ -1,0 +1,361 @@
+/* Settings: defaults, the file's grammar, every kind of error, and the way to a worker and back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/settings.h"
+#include "common/settings_table.h"
+
+static char path[] = "/tmp/test_settings.XXXXXX";
+
+static int
+setup(void **state)
+{
+	int fd = mkstemp(path);
+
+	(void)state;
+	unsetenv("WEB_CONCURRENCY");
+	unsetenv("PORT");
+	unsetenv("SCRIPT_NAME");
+	return fd == -1 ? -1 : close(fd);
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	return unlink(path);
+}
+
+static void
+file_write(const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_int_not_equal(fputs(text, f), EOF);
+	assert_int_equal(fclose(f), 0);
+}
+
+/* The settings of a file with that text, which must be right. */
+static struct settings
+settings_of(const char *text)
+{
+	struct settings s;
+	struct settings_error error = {""};
+
+	file_write(text);
+	assert_int_equal(settings_init(&s, &error), 0);
+	if (settings_read_file(&s, path, &error) == -1)
+		fail_msg("%s", error.text);
+	return s;
+}
+
+static void
+test_defaults(void **state)
+{
+	struct settings s = settings_of("");
+	struct settings_error error = {""};
+
+	(void)state;
+	assert_int_equal(s.bind.n, 1);
+	assert_string_equal(s.bind.items[0], "127.0.0.1:8000");
+	assert_int_equal(s.workers, 1);
+	assert_string_equal(s.worker_class, "gevent");
+	assert_int_equal(s.worker_connections, 1000);
+	assert_int_equal(s.timeout, 30);
+	assert_int_equal(s.keepalive, 75);
+	assert_int_equal(s.backlog, 2048);
+	assert_int_equal(s.limit_request_line, 4094);
+	assert_int_equal(s.limit_request_fields, 100);
+	assert_int_equal(s.limit_request_field_size, 8190);
+	assert_int_equal(s.stack_size, 8 << 20);
+	assert_true(s.require_host);
+	assert_false(s.preload_app);
+	assert_null(s.accesslog);
+	assert_null(s.pidfile);
+	assert_string_equal(s.errorlog, "-");
+	assert_string_equal(s.loglevel, "info");
+	assert_string_equal(s.access_log_format,
+	    "%(h)s %(l)s %(u)s %(t)s \"%(r)s\" %(s)s %(b)s \"%(f)s\" \"%(a)s\"");
+	assert_int_equal(settings_check(&s, &error), 0);
+	settings_fini(&s);
+}
+
+static void
+test_environment_gives_defaults(void **state)
+{
+	struct settings s;
+	struct settings_error error;
+
+	(void)state;
+	setenv("WEB_CONCURRENCY", "3", 1);
+	setenv("PORT", "9000", 1);
+	setenv("SCRIPT_NAME", "/app", 1);
+	assert_int_equal(settings_init(&s, &error), 0);
+	assert_int_equal(s.workers, 3);
+	assert_int_equal(s.bind.n, 1);
+	assert_string_equal(s.bind.items[0], "0.0.0.0:9000");
+	assert_string_equal(s.script_name, "/app");
+	settings_fini(&s);
+	setenv("WEB_CONCURRENCY", "many", 1);
+	assert_int_equal(settings_init(&s, &error), -1);
+	assert_string_equal(
+	    error.text, "WEB_CONCURRENCY: workers: expected a whole number, found \"many\"");
+	unsetenv("WEB_CONCURRENCY");
+	unsetenv("PORT");
+	unsetenv("SCRIPT_NAME");
+}
+
+static void
+test_natural_forms(void **state)
+{
+	struct settings s =
+	    settings_of("# a comment\n"
+			"bind = [ \"127.0.0.1:1\", \"unix:/x\" ];\n"
+			"raw_env = \"A=1\" // one string will do\n"
+			"umask = 022; user = 1000; stack_size = \"1M\"\n"
+			"preload_app = true; loglevel = \"WARNING\"; pidfile = \"\";");
+
+	(void)state;
+	assert_int_equal(s.bind.n, 2);
+	assert_string_equal(s.bind.items[1], "unix:/x");
+	assert_int_equal(s.raw_env.n, 1);
+	assert_int_equal(s.umask, 022);
+	assert_string_equal(s.user, "1000");
+	assert_int_equal(s.stack_size, 1 << 20);
+	assert_true(s.preload_app);
+	assert_null(s.pidfile);
+	settings_fini(&s);
+	s = settings_of("umask = \"0o77\"; bind = ( \"a\", \"b\" ); stack_size = 300000;");
+	assert_int_equal(s.umask, 077);
+	assert_int_equal(s.bind.n, 2);
+	assert_int_equal(s.stack_size, 300000);
+	settings_fini(&s);
+}
+
+static void
+test_bad_files(void **state)
+{
+	static const struct {
+		const char *text, *error; /* without the path */
+	} cases[] = {
+	    {"workres = 4;", ":1: workres: unknown setting, did you mean workers?"},
+	    {"xyzzy = 4;", ":1: xyzzy: unknown setting"},
+	    {"\n\nworkers = \"4\";", ":3: workers: expected a whole number, found a string"},
+	    {"workers = 0;", ":1: workers: 0 is out of range (1 to 1024)"},
+	    {"workers = 4294967297;", ":1: workers: 4294967297 is out of range (1 to 1024)"},
+	    {"# 99999999999\nworkers = 99999999999999999999999L;",
+		":2: workers: 99999999999999999999999L is out of range (1 to 1024)"},
+	    {"workers = -1;", ":1: workers: -1 is out of range (1 to 1024)"},
+	    {"timeout = 1.5;", ":1: timeout: expected a whole number, found a fraction"},
+	    {"timeout = true;", ":1: timeout: expected a whole number, found true or false"},
+	    {"preload_app = 1;", ":1: preload_app: expected true or false, found a number"},
+	    {"bind = 8000;", ":1: bind: expected a string or a list of strings, found a number"},
+	    {"bind = { a = 1; };",
+		":1: bind: expected a string or a list of strings, found a group"},
+	    {"bind = ( \"a\", 1 );", ":1: bind: expected strings in the list, found a number"},
+	    {"loglevel = \"loud\";",
+		":1: loglevel: expected debug, info, warning, error or critical, found \"loud\""},
+	    {"errorlog = 5;", ":1: errorlog: expected a string, found a number"},
+	    {"user = 1.5;", ":1: user: expected a name or a number, found a fraction"},
+	    {"umask = 0x12;", ":1: umask: expected an octal number such as 022"},
+	    {"umask = 89;", ":1: umask: expected an octal number such as 022, found \"89\""},
+	    {"umask = 1777;", ":1: umask: 1777 is out of range (0 to 777)"},
+	    {"stack_size = \"8x\";",
+		":1: stack_size: expected k, m or g after the number, found \"x\""},
+	    {"stack_size = \"99999999999g\";",
+		":1: stack_size: 9223372036854775807 is out of range "
+		"(262144 to 1073741824)"},
+	    {"workers = 1;\nworkers = 2;", ":2: workers: duplicate setting name"},
+	    {"workers = 1;\ntimeout = = 2;", ":2: timeout: syntax error"},
+	    {"bind = 'x';", ":1: bind: syntax error"},
+	    {"@include \"/etc/passwd\"", ":1: @include is not supported, one file has all"},
+	};
+	struct settings s;
+	struct settings_error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		file_write(cases[i].text);
+		assert_int_equal(settings_init(&s, &error), 0);
+		assert_int_equal(settings_read_file(&s, path, &error), -1);
+		assert_memory_equal(error.text, path, strlen(path));
+		assert_string_equal(error.text + strlen(path), cases[i].error);
+		settings_fini(&s);
+	}
+}
+
+static void
+test_bad_values(void **state)
+{
+	static const struct {
+		const char *text, *error;
+	} cases[] = {
+	    {"bind = \"unix:\";", ":1: bind: no path after unix:"},
+	    {"\nbind = \"127.0.0.1:http\";", ":2: bind: the port is no number: \"http\""},
+	    {"bind = [ ];", ":1: bind: no address to listen on"},
+	    {"user = \"no-such-user\";", ":1: user: unknown user \"no-such-user\""},
+	    {"group = \"no-such-group\";", ":1: group: unknown group \"no-such-group\""},
+	    {"raw_env = [ \"A=1\", \"B\" ];", ":1: raw_env: expected NAME=VALUE"},
+	    {"worker_class = \"sync\";",
+		":1: worker_class: expected green, or gevent, gevent_pywsgi, eventlet, which mean "
+		"the same here"},
+	    {"chdir = \"/no/such\";", ":1: chdir: no such directory: \"/no/such\""},
+	    {"virtualenv = \"/etc/passwd\";", ":1: virtualenv: no such directory: \"/etc/passwd\""},
+	};
+	struct settings s;
+	struct settings_error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		s = settings_of(cases[i].text);
+		assert_int_equal(settings_check(&s, &error), -1);
+		assert_string_equal(error.text + strlen(path), cases[i].error);
+		settings_fini(&s);
+	}
+}
+
+static void
+test_unreadable_files(void **state)
+{
+	static const struct {
+		const char *path, *error;
+	} cases[] = {
+	    {"/no/such", "/no/such: cannot read it: No such file or directory"},
+	    {"/tmp", "/tmp: cannot read it: not a regular file"},
+	    {"/dev/zero", "/dev/zero: cannot read it: not a regular file"},
+	};
+	struct settings s;
+	struct settings_error error;
+
+	(void)state;
+	assert_int_equal(settings_init(&s, &error), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(settings_read_file(&s, cases[i].path, &error), -1);
+		assert_string_equal(error.text, cases[i].error);
+	}
+	assert_int_equal(settings_read_file(&s, "./gunicorn.conf.py", &error), -1);
+	assert_non_null(strstr(error.text, "a Python file is not read; write"));
+	settings_fini(&s);
+}
+
+static void
+test_set_and_append(void **state)
+{
+	struct settings s = settings_of("bind = \"a\";");
+	struct settings_error error;
+
+	(void)state;
+	assert_int_equal(settings_set(&s, "workers", "7", "command line", &error), 0);
+	assert_int_equal(s.workers, 7);
+	assert_int_equal(settings_set(&s, "bind", "b", "command line", &error), 0);
+	assert_int_equal(settings_append(&s, "bind", "c", "command line", &error), 0);
+	assert_int_equal(s.bind.n, 2);
+	assert_string_equal(s.bind.items[1], "c");
+	assert_int_equal(settings_set(&s, "workers", "7x", "command line", &error), -1);
+	assert_string_equal(
+	    error.text, "command line: workers: expected a whole number, found \"7x\"");
+	assert_int_equal(s.workers, 7);
+	assert_int_equal(settings_append(&s, "workers", "1", "x", &error), -1);
+	assert_string_equal(settings_origin(&s, "workers"), "command line");
+	assert_string_equal(settings_origin(&s, "timeout"), "default");
+	settings_fini(&s);
+}
+
+/* What a worker reads is what the master had, whatever is in the strings. */
+static void
+test_round_trip(void **state)
+{
+	struct settings s = settings_of("workers = 5; stack_size = \"1g\"; umask = 7; bind = [ ];"
+					"require_host = false; group = \"x\"; pythonpath = \"\";");
+	struct settings copy;
+	struct settings_error error;
+	FILE *f = tmpfile();
+
+	(void)state;
+	assert_int_equal(
+	    settings_set(&s, "proc_name", "a\"b\\c\n\t\x01\x7f\xc3\xa9 # //", "x", &error), 0);
+	assert_int_equal(settings_set(&s, "raw_env", "A=\\\"", "x", &error), 0);
+	assert_int_equal(settings_append(&s, "raw_env", "", "x", &error), 0);
+	assert_int_equal(settings_write_fd(&s, fileno(f)), 0);
+	assert_int_equal(settings_init(&copy, &error), 0);
+	if (settings_read_fd(&copy, fileno(f), &error) == -1)
+		fail_msg("%s", error.text);
+	for (size_t i = 0; i < settings_count; i++)
+		assert_true(settings_equal(&s, &copy, &settings_table[i]));
+	assert_int_equal(copy.raw_env.n, 2);
+	assert_int_equal(copy.bind.n, 0);
+	assert_null(copy.pythonpath);
+	settings_fini(&copy);
+	settings_fini(&s);
+	fclose(f);
+}
+
+static void
+test_copy_and_equal(void **state)
+{
+	struct settings a = settings_of("umask = 022; user = \"x\"; bind = [ \"1\", \"2\" ];"), b;
+	struct settings_error error;
+	const char *const names[] = {"umask", "user", "bind"};
+
+	(void)state;
+	assert_int_equal(settings_init(&b, &error), 0);
+	for (size_t i = 0; i < 3; i++) {
+		const struct setting *row = settings_find(names[i]);
+
+		assert_false(settings_equal(&a, &b, row));
+		assert_int_equal(settings_copy(&b, &a, row), 0);
+		assert_true(settings_equal(&a, &b, row));
+	}
+	settings_fini(&a);
+	settings_fini(&b);
+}
+
+/* Each row is fit for a flag, --help and the man page. */
+static void
+test_table(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *row = &settings_table[i];
+		size_t n = strlen(row->help);
+
+		assert_true(n > 10 && row->help[n - 1] == '.');
+		assert_ptr_equal(settings_find(row->name), row);
+		assert_true(
+		    row->long_flag == NULL || (row->metavar == NULL) == (row->kind == &kind_BOOL));
+		for (size_t j = 0; j < i; j++) {
+			const struct setting *other = &settings_table[j];
+
+			assert_true(row->short_flag == 0 || row->short_flag != other->short_flag);
+			assert_true(row->long_flag == NULL || other->long_flag == NULL ||
+				    strcmp(row->long_flag, other->long_flag) != 0);
+		}
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_defaults),
+	    cmocka_unit_test(test_environment_gives_defaults),
+	    cmocka_unit_test(test_natural_forms),
+	    cmocka_unit_test(test_bad_files),
+	    cmocka_unit_test(test_bad_values),
+	    cmocka_unit_test(test_unreadable_files),
+	    cmocka_unit_test(test_set_and_append),
+	    cmocka_unit_test(test_round_trip),
+	    cmocka_unit_test(test_copy_and_equal),
+	    cmocka_unit_test(test_table),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
