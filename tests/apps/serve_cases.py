@@ -1,7 +1,11 @@
 """Routes for tests of the server around the application: time, size, and what was received."""
 
+import atexit
 import os
 import time
+
+
+atexit.register(print, "exit handler ran", flush=True)
 
 
 def application(environ, start_response):
