@@ -5,6 +5,7 @@ The application's name says how: "ok", or words joined by "+":
   exit=N        exit with that code at once         die=S:N     exit with N, S seconds after it was ready
   late=S        be ready after S seconds            never       never be ready
   silent        no heartbeat once ready             segv=S      SIGSEGV S seconds after it was ready
+  broken=PATH   exit with 3 if there is such a file
   stubborn      ignore TERM                         deaf        ignore ABRT as well
 It answers each connection with JSON about itself.
 """
@@ -72,9 +73,13 @@ class Worker:
         self.handle_signals()
         if "exit" in self.how:
             sys.exit(int(self.how["exit"]))
+        if os.path.exists(self.how.get("broken", "")):
+            sys.exit(3)
         time.sleep(float(self.how.get("late", 0)))
-        if "never" in self.how:
-            time.sleep(1000)
+        while "never" in self.how and not self.ending:
+            time.sleep(0.05)
+        if self.ending:
+            sys.exit(0)
         self.control.send(b"ready")
         say("Worker ready")
 
