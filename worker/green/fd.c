@@ -167,7 +167,7 @@ green_fd_forget(int fd)
 {
 	struct fd_entry *e = entry_peek(fd), *head;
 
-	if (e == NULL || !atomic_load(&e->registered))
+	if (e == NULL || green_tls_vforked || !atomic_load(&e->registered))
 		return;
 	if (green_tls_loop) {
 		entry_unregister(e);

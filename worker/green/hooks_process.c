@@ -245,7 +245,8 @@ pclose(FILE *fp)
 /*
  * The child borrows our memory and stack until it executes: no C function may stand between it
  * and the caller. The return address waits in a register; in the child this thread is no green
- * thread, so that every hook is the real call; the parent is what it was.
+ * thread, so that every hook is the real call, and what it closes stays registered here (the
+ * descriptors are its own, the memory is not); the parent is what it was.
  */
 #ifdef __x86_64__
 __asm__(".text\n.globl vfork\n.type vfork, @function\n"
@@ -253,14 +254,17 @@ __asm__(".text\n.globl vfork\n.type vfork, @function\n"
 	"	popq %rdi\n"
 	"	movq green_tls_self@gottpoff(%rip), %rsi\n"
 	"	movq %fs:(%rsi), %rdx\n"
+	"	movq green_tls_vforked@gottpoff(%rip), %r8\n"
 	"	movl $58, %eax\n" /* SYS_vfork */
 	"	syscall\n"
 	"	pushq %rdi\n"
 	"	testq %rax, %rax\n"
 	"	jnz 1f\n"
 	"	movq $0, %fs:(%rsi)\n"
+	"	movb $1, %fs:(%r8)\n"
 	"	ret\n"
 	"1:	movq %rdx, %fs:(%rsi)\n"
+	"	movb $0, %fs:(%r8)\n"
 	"	cmpq $-4096, %rax\n"
 	"	ja 2f\n"
 	"	ret\n"
@@ -275,14 +279,21 @@ __asm__(".text\n.globl vfork\n.type vfork, %function\n"
 	"	ldr x10, [x10, :gottprel_lo12:green_tls_self]\n"
 	"	add x9, x9, x10\n"
 	"	ldr x11, [x9]\n"
+	"	mrs x12, tpidr_el0\n"
+	"	adrp x10, :gottprel:green_tls_vforked\n"
+	"	ldr x10, [x10, :gottprel_lo12:green_tls_vforked]\n"
+	"	add x12, x12, x10\n"
+	"	mov w13, #1\n"
 	"	mov x0, #0x4111\n" /* CLONE_VFORK | CLONE_VM | SIGCHLD */
 	"	mov x1, #0\n	mov x2, #0\n	mov x3, #0\n	mov x4, #0\n"
 	"	mov x8, #220\n" /* SYS_clone */
 	"	svc #0\n"
 	"	cbnz x0, 1f\n"
 	"	str xzr, [x9]\n"
+	"	strb w13, [x12]\n"
 	"	ret\n"
 	"1:	str x11, [x9]\n"
+	"	strb wzr, [x12]\n"
 	"	cmn x0, #4095\n"
 	"	b.hs 2f\n"
 	"	ret\n"

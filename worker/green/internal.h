@@ -40,6 +40,9 @@ extern __thread struct green *green_tls_self __attribute__((tls_model("initial-e
 /* Whether this OS thread is the loop's (true on every green thread too). */
 extern __thread bool green_tls_loop __attribute__((tls_model("initial-exec")));
 
+/* In the child of vfork(2), which has our memory but descriptors of its own. */
+extern __thread bool green_tls_vforked __attribute__((tls_model("initial-exec")));
+
 extern struct event_base *green_base;
 
 /* thread.c: the identity, a pthread whose kernel half parks */

@@ -30,6 +30,7 @@
 
 __thread struct green *green_tls_self;
 __thread bool green_tls_loop;
+__thread bool green_tls_vforked;
 
 /*
  * Sleep until *release is not 0. A raw system call: libc's syscall(3) would use
