@@ -318,6 +318,8 @@ conn_receive(struct conn *c)
 				conn_start(c);
 				return;
 			}
+			/* a reset that came with these bytes has no edge of its own: look again */
+			c->readable = true;
 		} else if (n == -1 && errno == EAGAIN) {
 			c->readable = false;
 		} else {

@@ -8,8 +8,7 @@
 #include "worker/green/green.h"
 
 #define BUFFER_SIZE 16384
-#define HEAD_MAX    (16U << 20) /* whatever the limits on lines and fields allow */
-#define BODY_ROOM   4096        /* what http_input wants beyond the head */
+#define BODY_ROOM   4096 /* what http_input wants beyond the head */
 #define POOL_MAX    64
 
 /* What of a body the application did not read is dropped, to keep the connection. */
@@ -123,7 +122,7 @@ exchange_parse(struct exchange_pool *pool, struct exchange *x)
 	long n = http_head_scan(x->buf, x->len, &x->scanned, limits);
 
 	if (n == 0)
-		return x->len < HEAD_MAX ? 0 : -431;
+		return 0; /* the scan bounds how long a head may become */
 	if (n < 0) {
 		x->request.error = NULL;
 		return (int)n;

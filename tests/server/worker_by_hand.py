@@ -128,10 +128,16 @@ class HandWorker:
     def wait_row(self, seconds=10, **expected):
         wait_for(lambda: all(self.row()[name] == v for name, v in expected.items()), seconds, str(expected))
 
+    def statm(self, field):
+        with open("/proc/%d/statm" % self.pid) as statm:
+            return int(statm.read().split()[field]) * os.sysconf("SC_PAGE_SIZE")
+
+    def address_space(self):
+        return self.statm(0)
+
     def memory(self):
         """Resident bytes."""
-        with open("/proc/%d/statm" % self.pid) as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return self.statm(1)
 
     def cpu(self):
         """Seconds of processor time so far."""
