@@ -172,15 +172,32 @@ master_title(int argc, char **argv, const struct settings *s)
 	free(title);
 }
 
+/* From the first sockets to the end of the last worker; the exit code. */
+static int
+serve(struct settings *settings, struct fds *inherited, const struct master_config *config)
+{
+	struct generation *first =
+	    generation_new(settings, NULL, inherited, &config->privs, BIND_TRIES);
+	struct pidfile pidfile;
+
+	fds_close(inherited);
+	if (first == NULL)
+		return 1;
+	if (master_block_signals() == -1)
+		fatal("cannot block signals");
+	pidfile_begin(&pidfile, &first->settings);
+	privileges_drop(&first->settings, &config->privs);
+	log_listening(first);
+	return master_run(config, first, &pidfile);
+}
+
 int
 main(int argc, char **argv)
 {
 	struct options options;
 	struct settings settings;
 	struct fds inherited;
-	struct pidfile pidfile;
 	struct master_config config = {.options = &options};
-	struct generation *first;
 	char *worker;
 	int rc;
 
@@ -190,22 +207,13 @@ main(int argc, char **argv)
 	config.privs = privs_begin(&settings);
 	inherited_take(&inherited);
 	notify_init();
+	master_title(argc, argv, &settings);
 	directory_enter(&settings);
 	log_begin(&settings);
 	pidfile_check(&settings);
 	if (access(worker, X_OK) == -1)
 		fatal("cannot run %s", worker);
-	if ((first = generation_new(&settings, NULL, &inherited, &config.privs, BIND_TRIES)) ==
-	    NULL)
-		return 1;
-	fds_close(&inherited);
-	if (master_block_signals() == -1)
-		fatal("cannot block signals");
-	pidfile_begin(&pidfile, &first->settings);
-	privileges_drop(&first->settings, &config.privs);
-	master_title(argc, argv, &first->settings);
-	log_listening(first);
-	rc = master_run(&config, first, &pidfile);
+	rc = serve(&settings, &inherited, &config);
 	options_free(&options);
 	free(worker);
 	return rc;
