@@ -576,6 +576,24 @@ test_continue_only_once(void **state)
 	close_fixture(&f);
 }
 
+/* A client that began to send waits for nothing any more. */
+static void
+test_no_continue_in_the_middle(void **state)
+{
+	struct fixture f;
+	char c[16];
+
+	(void)state;
+	open_expecting(&f, CHUNKED, "");
+	assert_int_equal(send(f.peer, "5\r\nhe", 5, 0), 5);
+	assert_int_equal(http_body_read(&f.body, c, sizeof(c)), 2);
+	f.in.timeout = 5 * MS;
+	assert_int_equal(http_body_read(&f.body, c, sizeof(c)), -1);
+	assert_int_equal(f.body.error, 408);
+	assert_string_equal(peer_got(&f), "");
+	close_fixture(&f);
+}
+
 static void
 test_no_continue_when_bytes_are_there(void **state)
 {
@@ -711,6 +729,7 @@ main(void)
 	    cmocka_unit_test(test_overhead_is_bounded),
 	    cmocka_unit_test(test_continue_when_it_must_wait),
 	    cmocka_unit_test(test_continue_only_once),
+	    cmocka_unit_test(test_no_continue_in_the_middle),
 	    cmocka_unit_test(test_no_continue_when_bytes_are_there),
 	    cmocka_unit_test(test_no_continue_after_the_response),
 	    cmocka_unit_test(test_drain),

@@ -656,6 +656,21 @@ test_limits_while_incomplete(void **state)
 	scanned = 0;
 	assert_int_equal(http_head_scan(at, n, &scanned, &limits), -431);
 	assert_true(http_head_max(&limits) < 512 * 1024);
+	limits = (struct http_limits){.line = 20, .fields = 3, .field_size = 20};
+	n = http_head_max(&limits);
+	assert_int_equal(n, 2 + 22 + 3 * 22 + 2);
+	for (int over = 0; over < 2; over++) {
+		int last = (int)n - 16 - 3 * 22 - 4 - 2 + over;
+
+		n = (size_t)sprintf(at,
+		    "GET / HTTP/1.1\r\nA:%018d\r\nA:%018d\r\nA:%018d\r\nA:%0*d\r\n\r\n", 0, 0, 0,
+		    last, 0);
+		scanned = 0;
+		assert_int_equal(http_head_scan(at, n, &scanned, &limits), over ? -431 : (long)n);
+	}
+	limits = (struct http_limits){.line = 50, .fields = 0, .field_size = 60};
+	for (n = 16; n < 512 * 1024 - 4; n += 4)
+		memcpy(at + n, "A:\r\n", 4);
 	scanned = 0;
 	assert_int_equal(http_head_scan(at, 200 * 1024, &scanned, &limits), 0);
 	assert_true(scanned > 200 * 1024 - 4);
@@ -694,6 +709,8 @@ test_parse_alone(void **state)
 	    ROW("GET / HTTP/1.1\r\nHost: h\r\nA:\r\n b\r\n\r\n", "400"),
 	    ROW("GET / HTTP/1.1\r\nHost: h\r\n\r\n", "GET|/||h|1.1|keep||1"),
 	};
+	static const char longer[] = "GET / HTTP/1.1\r\nHost: hh\r\n\r\n";
+	struct http_limits limits = defaults;
 	char got[512];
 
 	(void)state;
@@ -704,6 +721,10 @@ test_parse_alone(void **state)
 		describe(http_request_parse(&req, at, rows[i].n, &defaults), got, sizeof(got));
 		assert_string_equal(got, rows[i].want);
 	}
+	limits.field_size = 7;
+	assert_int_equal(http_request_parse(&req, longer, sizeof(longer) - 1, &limits), 431);
+	limits.line = 13;
+	assert_int_equal(http_request_parse(&req, longer, sizeof(longer) - 1, &limits), 414);
 }
 
 /* The rest after a head is the body's or the next request's: the length says where. */

@@ -88,7 +88,7 @@ http_head_scan(const char *buf, size_t len, size_t *scanned, const struct http_l
 		/* n counts a CR that may be there already. */
 		if (n > limit + 1)
 			return first ? -414 : -431;
-		if (pos + n > max)
+		if (pos + n + (lf != NULL) > max)
 			return -431;
 		if (lf == NULL)
 			break;
