@@ -47,12 +47,33 @@ path_free(const struct address *a)
 	return unlink(address_path(a));
 }
 
+/*
+ * Remember which file we made, and give it away. By a descriptor: were the path
+ * something else by now, in a directory that is not root's, it must not change hands.
+ */
+static int
+path_own(struct listener *l, uid_t uid, gid_t gid)
+{
+	int fd = open(address_path(&l->address), O_PATH | O_NOFOLLOW | O_CLOEXEC), rc = -1;
+	struct stat st;
+
+	if (fd == -1)
+		return -1;
+	if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode)) {
+		l->dev = st.st_dev;
+		l->ino = st.st_ino;
+		rc = 0;
+		if (uid != (uid_t)-1 || gid != (gid_t)-1)
+			rc = fchownat(fd, "", uid, gid, AT_EMPTY_PATH);
+	}
+	close(fd);
+	return rc;
+}
+
 static int
 bind_unix(struct listener *l, mode_t mask, uid_t uid, gid_t gid)
 {
-	const char *path = address_path(&l->address);
 	mode_t old_mask;
-	struct stat st;
 	int rc;
 
 	if (path_free(&l->address) == -1)
@@ -60,13 +81,7 @@ bind_unix(struct listener *l, mode_t mask, uid_t uid, gid_t gid)
 	old_mask = umask(mask);
 	rc = bind(l->fd, &l->address.any.sa, l->address.len);
 	umask(old_mask);
-	if (rc == -1 || lstat(path, &st) == -1)
-		return -1;
-	l->dev = st.st_dev;
-	l->ino = st.st_ino;
-	if ((uid != (uid_t)-1 || gid != (gid_t)-1) && lchown(path, uid, gid) == -1)
-		return -1;
-	return 0;
+	return rc == 0 ? path_own(l, uid, gid) : -1;
 }
 
 /* Accepted sockets inherit TCP_NODELAY: a response leaves in few writes, none should wait. */

@@ -86,6 +86,9 @@ unknown_setting(const char *name, const char *origin, struct settings_error *err
 {
 	const char *nearest = settings_nearest(name);
 
+	if (settings_only_gunicorn(name))
+		return refuse(
+		    error, "%s: %s: gunicorn has this setting, greenicorn does not", origin, name);
 	if (nearest != NULL)
 		return refuse(
 		    error, "%s: %s: unknown setting, did you mean %s?", origin, name, nearest);

@@ -28,6 +28,9 @@ extern const size_t settings_count;
 /* The row of that name, or NULL. */
 const struct setting *settings_find(const char *name);
 
+/* Whether gunicorn has a setting of that name, and we do not. */
+bool settings_only_gunicorn(const char *name);
+
 /* The known name that text was perhaps meant to be, or NULL. */
 const char *settings_nearest(const char *text);
 

@@ -20,12 +20,14 @@ address_same(const struct address *a, const struct address *b)
 	return a->len == b->len && memcmp(&a->any, &b->any, a->len) == 0;
 }
 
+/* In that generation, or in those that it has not replaced for good. */
 static const struct binding *
 binding_find(const struct generation *g, const struct address *a)
 {
-	for (size_t i = 0; g != NULL && i < g->nbindings; i++)
-		if (address_same(&g->bindings[i].wanted, a))
-			return &g->bindings[i];
+	for (; g != NULL; g = g->prior)
+		for (size_t i = 0; i < g->nbindings; i++)
+			if (address_same(&g->bindings[i].wanted, a))
+				return &g->bindings[i];
 	return NULL;
 }
 
@@ -169,6 +171,7 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	struct generation *g = xcalloc(1, sizeof(*g));
 	int rc;
 
+	g->prior = old;
 	g->number = ++last_number;
 	g->settings = *s;
 	g->workers = (size_t)s->workers;

@@ -21,6 +21,8 @@ struct binding {
 };
 
 struct generation {
+	/* Borrowed: the one that stays until this one is proven. Its sockets are not to be lost. */
+	const struct generation *prior;
 	unsigned number;
 	bool proven;    /* one of its workers has been ready */
 	size_t workers; /* wanted: the setting, and what TTIN and TTOU made of it */
@@ -33,14 +35,17 @@ struct generation {
 
 /*
  * Make one of these settings, which are owned from here on (and freed in failure).
- * The sockets are those inherited, if there are any, else those of `old` where the address is
- * the same, else new ones, tried `tries` times a second apart while the address is in use. NULL
- * after logging why.
+ * The sockets are those inherited, if there are any, else those of `old`, which becomes
+ * its prior, where the address is the same, else new ones, tried `tries` times a second apart while
+ * the address is in use. NULL after logging why.
  */
 struct generation *generation_new(struct settings *, const struct generation *old,
     struct fds *inherited, const struct privs *, int tries);
 
-/* Close its sockets and free it; unix sockets are removed unless `heir` (or NULL) has them too. */
+/*
+ * Close its sockets and free it; unix sockets are removed unless `heir`, or the one
+ * before that, has them too. No heir: NULL.
+ */
 void generation_free(struct generation *, const struct generation *heir);
 
 /* Close the sockets and remove unix sockets' files: nobody shall connect any more. */

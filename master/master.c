@@ -122,22 +122,26 @@ reload_failed(void)
 	notify_ready();
 }
 
-/* The new generation takes the place of one that has not been proven either, or waits beside one
- * that has. */
+/*
+ * The new generation waits beside a proven one. One that has not been proven yet, it
+ * replaces.
+ */
 static void
 master_reload(struct master *m)
 {
-	struct generation *base = m->fallback != NULL ? m->fallback : m->current, *new;
+	struct generation *new;
 
 	notify_reloading();
-	if ((new = generation_load(m, base)) == NULL) {
+	if ((new = generation_load(m, m->current)) == NULL) {
 		reload_failed();
 		return;
 	}
-	if (m->current->proven)
+	if (m->current->proven) {
 		m->fallback = m->current;
-	else
+	} else {
+		new->prior = m->fallback;
 		generation_free(m->current, new);
+	}
 	m->current = new;
 	m->backoff = (struct backoff){0};
 }
@@ -161,6 +165,7 @@ generation_commit(struct master *m)
 	const struct settings *s = &m->current->settings;
 
 	m->current->proven = true;
+	m->current->prior = NULL;
 	if (m->fallback != NULL) {
 		log_apply(s);
 		if (pidfile_move(&m->pidfile, s->pidfile) == -1)

@@ -110,13 +110,32 @@ def test_workers_still_die_and_return_after_a_failed_reload(tmp_path):
 
 
 def test_hup_during_a_reload(tmp_path):
-    with Master(tmp_path, app=None, wsgi_app="ok", workers=2) as m:
+    """The second takes over the sockets that the first opened, and those of the running server."""
+    new, path = free_port(), "unix:%s" % (tmp_path / "s")
+    with Master(tmp_path, app=None, wsgi_app="ok", workers=2, bind=[path]) as m:
         pids = m.wait_workers(2)
-        m.hup(wsgi_app="never")
+        m.hup(wsgi_app="never", bind=[path, "127.0.0.1:%d" % new])
         m.wait_log("Booting worker", count=3)
-        m.hup(wsgi_app="late=0")
+        m.hup(wsgi_app="late=0", bind=["127.0.0.1:%d" % new])
         wait_for(lambda: not set(m.wait_workers(2)) & set(pids))
+        m.port = new
         assert app_of(m) == "late=0"
+        wait_for(lambda: not (tmp_path / "s").exists())
+
+
+def test_hup_twice_during_a_reload_and_back(tmp_path):
+    """A reload that is given up for another, which fails: the running server keeps its sockets."""
+    path = tmp_path / "s"
+    with Master(tmp_path, app=None, wsgi_app="ok", bind=["unix:%s" % path]) as m:
+        pids = m.wait_workers(1)
+        m.hup(wsgi_app="never")
+        m.wait_log("Booting worker", count=2)
+        m.hup(wsgi_app="exit=3", bind=["127.0.0.1:%d" % m.port])
+        m.wait_log("Reload failed")
+        assert m.wait_workers(1) == pids
+        with harness.Connection(str(path)) as c:
+            c.get()
+            assert c.response().status == 200
 
 
 def test_hup_during_the_first_start(tmp_path):

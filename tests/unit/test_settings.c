@@ -148,6 +148,7 @@ test_bad_files(void **state)
 	} cases[] = {
 	    {"workres = 4;", ":1: workres: unknown setting, did you mean workers?"},
 	    {"xyzzy = 4;", ":1: xyzzy: unknown setting"},
+	    {"certfile = \"x\";", ":1: certfile: gunicorn has this setting, greenicorn does not"},
 	    {"\n\nworkers = \"4\";", ":3: workers: expected a whole number, found a string"},
 	    {"workers = 0;", ":1: workers: 0 is out of range (1 to 1024)"},
 	    {"workers = 4294967297;", ":1: workers: 4294967297 is out of range (1 to 1024)"},
