@@ -26,6 +26,7 @@
 #define SERVER_MAX   200
 #define OURS_MAX     400           /* Server, Date, Connection and framing together */
 #define UNWAITED_MAX (1024 * 1024) /* then others have their turn */
+#define GATHER_MAX   2048
 #define COPY_SIZE    (64 * 1024)
 
 void
@@ -386,7 +387,11 @@ send_all(struct http_response *resp, struct iovec *iov, size_t iovlen, int flags
 
 	*sent = 0;
 	while (msg.msg_iovlen > 0) {
-		n = sendmsg(resp->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
+		flags |= MSG_DONTWAIT | MSG_NOSIGNAL;
+		if (msg.msg_iovlen == 1)
+			n = send(resp->fd, msg.msg_iov->iov_base, msg.msg_iov->iov_len, flags);
+		else
+			n = sendmsg(resp->fd, &msg, flags);
 		if (n >= 0) {
 			*sent += (size_t)n;
 			iov_advance(&msg, (size_t)n);
@@ -433,6 +438,25 @@ check_usable(struct http_response *resp)
 	return 0;
 }
 
+/*
+ * Put what follows the head behind it, if there is little of it: sending one piece
+ * instead of several saves more than the copy costs. Returns how many pieces are left.
+ */
+static size_t
+gather(struct http_response *resp, struct iovec *iov, size_t iovlen)
+{
+	size_t n = 0;
+
+	for (size_t i = 1; i < iovlen; i++)
+		n += iov[i].iov_len;
+	if (n > GATHER_MAX || head_reserve(resp, n) == -1)
+		return iovlen;
+	for (size_t i = 1; i < iovlen; i++)
+		head_put(resp, iov[i].iov_base, iov[i].iov_len);
+	iov[0] = (struct iovec){resp->head, resp->head_len};
+	return 1;
+}
+
 /* Send the head, unless it has left, with n bytes of the body. */
 static int
 send_part(struct http_response *resp, const void *data, size_t n, int flags)
@@ -440,9 +464,10 @@ send_part(struct http_response *resp, const void *data, size_t n, int flags)
 	char size_line[20];
 	struct iovec iov[4];
 	size_t iovlen = 0, before = 0, sent;
+	bool with_head = !resp->head_sent;
 	int rc;
 
-	if (!resp->head_sent) {
+	if (with_head) {
 		if (head_complete(resp) == -1)
 			return fail(resp, ENOMEM);
 		iov[iovlen++] = (struct iovec){resp->head, resp->head_len};
@@ -459,6 +484,8 @@ send_part(struct http_response *resp, const void *data, size_t n, int flags)
 		iov[iovlen++] = (struct iovec){(void *)data, n};
 	if (n > 0 && resp->chunked)
 		iov[iovlen++] = (struct iovec){"\r\n", 2};
+	if (with_head)
+		iovlen = gather(resp, iov, iovlen);
 	rc = send_all(resp, iov, iovlen, flags, &sent);
 	if (sent > before)
 		resp->sent += sent - before < n ? sent - before : n;
