@@ -386,12 +386,14 @@ class Postgres:
 
 
 class Redis:
+    """Debian's server is one program with redis-check-rdb, of redis-tools, and goes by its name."""
+
     def __init__(self, folder):
         self.port = free_port()
         self.process = subprocess.Popen(
-            [shutil.which("redis-server") or "/usr/bin/redis-server", "--port", str(self.port),
-             "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)],
-            stdout=subprocess.DEVNULL,
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
+             "--save", "", "--appendonly", "no", "--dir", str(folder)],
+            executable=shutil.which("redis-server") or "/usr/bin/redis-check-rdb", stdout=subprocess.DEVNULL,
         )  # fmt: skip
         wait_for(self._answers, 20, "Redis")
 
