@@ -2,29 +2,14 @@
 #include "common/address.h"
 
 #include <netdb.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/refuse.h"
+
 /* Longer than any host name (RFC 1123) or IPv6 literal with a zone. */
 #define HOST_SIZE 256
-
-static int refuse(char *why, size_t size, const char *format, ...)
-    __attribute__((__format__(__printf__, 3, 4)));
-
-static int
-refuse(char *why, size_t size, const char *format, ...)
-{
-	va_list ap;
-
-	if (why != NULL) {
-		va_start(ap, format);
-		vsnprintf(why, size, format, ap);
-		va_end(ap);
-	}
-	return -1;
-}
 
 static int
 parse_unix(struct address *a, const char *path, char *why, size_t why_size)

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -16,20 +15,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
-
-static int refuse(struct kind_error *, const char *, ...)
-    __attribute__((__format__(__printf__, 2, 3)));
-
-static int
-refuse(struct kind_error *error, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(error->text, sizeof(error->text), format, ap);
-	va_end(ap);
-	return -1;
-}
+#include "common/refuse.h"
 
 /* What the reader wrote, for the error text. */
 static const char *
@@ -55,7 +41,7 @@ type_name(const config_setting_t *value)
 static int
 refuse_type(struct kind_error *error, const char *wanted, const config_setting_t *value)
 {
-	return refuse(error, "expected %s, found %s", wanted, type_name(value));
+	return REFUSE(error, "expected %s, found %s", wanted, type_name(value));
 }
 
 static bool
@@ -72,7 +58,7 @@ range_check(long long n, const struct kind_range *range, struct kind_error *erro
 {
 	if (n >= range->min && n <= range->max)
 		return 0;
-	return refuse(error, "%lld is out of range (%lld to %lld)", n, range->min, range->max);
+	return REFUSE(error, "%lld is out of range (%lld to %lld)", n, range->min, range->max);
 }
 
 static int
@@ -113,7 +99,7 @@ count_from_text(
 	char *end;
 
 	if (!number_parse(text, &n, &end) || *end != '\0')
-		return refuse(error, "expected a whole number, found \"%s\"", text);
+		return REFUSE(error, "expected a whole number, found \"%s\"", text);
 	return int_set(field, n, range, error);
 }
 
@@ -156,12 +142,12 @@ size_from_text(
 	char *end;
 
 	if (!number_parse(text, &n, &end))
-		return refuse(
+		return REFUSE(
 		    error, "expected a size such as 8388608 or \"8m\", found \"%s\"", text);
 	if (*end != '\0') {
 		suffix = strchr(suffixes, *end | 0x20);
 		if (suffix == NULL || *suffix == '\0' || end[1] != '\0')
-			return refuse(
+			return REFUSE(
 			    error, "expected k, m or g after the number, found \"%s\"", end);
 		if (__builtin_mul_overflow(n, 1LL << (10 * (suffix - suffixes + 1)), &n))
 			n = LLONG_MAX;
@@ -205,9 +191,9 @@ mode_from_text(
 
 	n = strtoul(digits, &end, 8);
 	if (*digits < '0' || *digits > '7' || *end != '\0')
-		return refuse(error, "expected an octal number such as 022, found \"%s\"", text);
+		return REFUSE(error, "expected an octal number such as 022, found \"%s\"", text);
 	if (n > (unsigned long)range->max)
-		return refuse(
+		return REFUSE(
 		    error, "%s is out of range (0 to %llo)", text, (unsigned long long)range->max);
 	*(int *)field = (int)n;
 	return 0;
@@ -223,7 +209,7 @@ mode_from_config(void *field, const config_setting_t *value, const struct kind_r
 	if (config_setting_type(value) == CONFIG_TYPE_STRING)
 		return mode_from_text(field, config_setting_get_string(value), range, error);
 	if (!is_integer(value) || config_setting_get_format(value) == CONFIG_FORMAT_HEX)
-		return refuse(error, "expected an octal number such as 022");
+		return REFUSE(error, "expected an octal number such as 022");
 	snprintf(digits, sizeof(digits), "%lld", config_setting_get_int64(value));
 	return mode_from_text(field, digits, range, error);
 }
@@ -253,7 +239,7 @@ bool_from_text(
 {
 	(void)range;
 	if (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0)
-		return refuse(error, "expected true or false, found \"%s\"", text);
+		return REFUSE(error, "expected true or false, found \"%s\"", text);
 	*(bool *)field = strcasecmp(text, "true") == 0;
 	return 0;
 }
@@ -341,7 +327,7 @@ level_from_text(
     void *field, const char *text, const struct kind_range *range, struct kind_error *error)
 {
 	if (log_level_parse(text) == -1)
-		return refuse(
+		return REFUSE(
 		    error, "expected debug, info, warning, error or critical, found \"%s\"", text);
 	return string_from_text(field, text, range, error);
 }
@@ -417,7 +403,7 @@ list_from_config(void *field, const config_setting_t *value, const struct kind_r
 		item = config_setting_get_elem(value, (unsigned)i);
 		if (config_setting_type(item) != CONFIG_TYPE_STRING) {
 			strlist_clear(&list);
-			return refuse(
+			return REFUSE(
 			    error, "expected strings in the list, found %s", type_name(item));
 		}
 		strlist_append(&list, config_setting_get_string(item));

@@ -1,0 +1,101 @@
+/* Checks that need more than a value's form: the system's users, directories, addresses. */
+#include "common/settings.h"
+
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/address.h"
+#include "common/privs.h"
+#include "common/refuse.h"
+
+/* Refuse the setting's value, naming the place that it came from. */
+static int
+refuse_value(
+    const struct settings *s, const char *name, const char *why, struct settings_error *error)
+{
+	return REFUSE(error, "%s: %s: %s", settings_origin(s, name), name, why);
+}
+
+static int
+check_bind(const struct settings *s, struct settings_error *error)
+{
+	struct address address;
+	char why[256];
+
+	if (s->bind.n == 0)
+		return refuse_value(s, "bind", "no address to listen on", error);
+	for (size_t i = 0; i < s->bind.n; i++)
+		if (address_parse(&address, s->bind.items[i], why, sizeof(why)) == -1)
+			return refuse_value(s, "bind", why, error);
+	return 0;
+}
+
+static int
+check_accounts(const struct settings *s, struct settings_error *error)
+{
+	struct privs privs;
+	bool bad_group;
+	char why[256];
+
+	if (privs_resolve(&privs, s->user, s->group, s->initgroups, &bad_group, why, sizeof(why)) ==
+	    -1)
+		return refuse_value(s, bad_group ? "group" : "user", why, error);
+	if (geteuid() != 0 && privs_differ(&privs))
+		return refuse_value(
+		    s, s->user != NULL ? "user" : "group", "only root can become another", error);
+	return 0;
+}
+
+static int
+check_raw_env(const struct settings *s, struct settings_error *error)
+{
+	for (size_t i = 0; i < s->raw_env.n; i++)
+		if (strchr(s->raw_env.items[i], '=') == NULL || s->raw_env.items[i][0] == '=')
+			return refuse_value(s, "raw_env", "expected NAME=VALUE", error);
+	return 0;
+}
+
+static int
+check_worker_class(const struct settings *s, struct settings_error *error)
+{
+	static const char *const green[] = {"green", "gevent", "gevent_pywsgi", "eventlet"};
+
+	for (size_t i = 0; i < sizeof(green) / sizeof(green[0]); i++)
+		if (s->worker_class != NULL && strcmp(s->worker_class, green[i]) == 0)
+			return 0;
+	return refuse_value(s, "worker_class",
+	    "expected green, or gevent, gevent_pywsgi, eventlet, which mean the same here", error);
+}
+
+/* A relative one is below chdir, where everything is loaded. */
+static int
+check_directory(
+    const struct settings *s, const char *name, const char *path, struct settings_error *error)
+{
+	struct stat st;
+	char full[PATH_MAX], why[PATH_MAX + 64];
+
+	if (path == NULL)
+		return 0;
+	if (*path == '/' || path == s->chdir || s->chdir == NULL)
+		snprintf(full, sizeof(full), "%s", path);
+	else
+		snprintf(full, sizeof(full), "%s/%s", s->chdir, path);
+	if (stat(full, &st) == 0 && S_ISDIR(st.st_mode))
+		return 0;
+	snprintf(why, sizeof(why), "no such directory: \"%s\"", path);
+	return refuse_value(s, name, why, error);
+}
+
+int
+settings_check(const struct settings *s, struct settings_error *error)
+{
+	if (check_bind(s, error) == -1 || check_accounts(s, error) == -1 ||
+	    check_raw_env(s, error) == -1 || check_worker_class(s, error) == -1 ||
+	    check_directory(s, "chdir", s->chdir, error) == -1 ||
+	    check_directory(s, "virtualenv", s->virtualenv, error) == -1)
+		return -1;
+	return 0;
+}

@@ -1,0 +1,157 @@
+/* The workers: started, heard, reaped; and what a death means for the server. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "common/contract.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "master/internal.h"
+
+static int
+crew_slot(const struct master *m)
+{
+	bool used[SLOTS] = {false};
+
+	for (size_t i = 0; i < m->n; i++)
+		used[m->children[i].slot] = true;
+	for (int slot = 0; slot < SLOTS; slot++)
+		if (!used[slot])
+			return slot;
+	errno = EAGAIN;
+	return -1;
+}
+
+void
+crew_spawn(struct master *m)
+{
+	int slot = crew_slot(m);
+	struct child child;
+
+	if (slot == -1 || child_spawn(&child, m->current, m->config->worker, &m->scoreboard,
+			      (size_t)slot) == -1) {
+		log_error("cannot start a worker");
+		backoff_fail(&m->backoff, scoreboard_now());
+		return;
+	}
+	m->children = xreallocarray(m->children, m->n + 1, sizeof(*m->children));
+	m->children[m->n++] = child;
+	log_info("Booting worker with pid: %d", (int)child.pid);
+}
+
+/* Take what a child says; the only word is "ready". */
+void
+crew_listen(struct master *m, struct child *c)
+{
+	char text[64];
+	ssize_t n;
+
+	while ((n = recv(c->control, text, sizeof(text), MSG_DONTWAIT)) > 0) {
+		if ((size_t)n != strlen(CONTRACT_MSG_READY) ||
+		    memcmp(text, CONTRACT_MSG_READY, (size_t)n) != 0 || c->ready_at != 0)
+			continue;
+		child_set_ready(c);
+		if (m->reopened_at > c->spawned)
+			kill(c->pid, SIGUSR1); /* it may have opened its logs before */
+		if (c->generation == m->current->number && !m->current->proven && !m->stopping)
+			reload_commit(m);
+	}
+}
+
+static void
+log_death(const struct child *c, int status)
+{
+	int pid = (int)c->pid;
+	const char *name = WIFSIGNALED(status) ? sigabbrev_np(WTERMSIG(status)) : NULL;
+
+	if (WIFEXITED(status)) {
+		if (WEXITSTATUS(status) != 0)
+			log_errorx(
+			    "Worker (pid:%d) exited with code %d.", pid, WEXITSTATUS(status));
+	} else if (WTERMSIG(status) == SIGKILL) {
+		log_errorx("Worker (pid:%d) was sent SIGKILL! Perhaps out of memory?", pid);
+	} else if (WTERMSIG(status) == SIGTERM) {
+		log_info("Worker (pid:%d) was sent SIGTERM!", pid);
+	} else {
+		log_warnx("Worker (pid:%d) was sent SIG%s!", pid, name ? name : "RT");
+	}
+}
+
+/* Whether a child ended although nobody told it to, or for showing no life. */
+static bool
+died_unasked(const struct child *c, int status)
+{
+	if (c->state == CHILD_STOPPING)
+		return c->aborted;
+	return c->ready_at == 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+static bool
+is_boot_failure(int status)
+{
+	return WIFEXITED(status) && (WEXITSTATUS(status) == WORKER_EXIT_FAILED ||
+					WEXITSTATUS(status) == WORKER_EXIT_BOOT ||
+					WEXITSTATUS(status) == WORKER_EXIT_APP);
+}
+
+/*
+ * A worker died unasked. One that cannot even start ends the server while none
+ * has ever been ready, and a reload while none of the new ones has; otherwise the next one
+ * starts, at once if this one had lived for a while.
+ */
+static void
+crew_judge(struct master *m, const struct child *c, int status)
+{
+	uint64_t now = scoreboard_now(), delay;
+
+	if (c->generation != m->current->number || m->stopping)
+		return;
+	if (!m->current->proven && m->fallback != NULL) {
+		reload_roll_back(m);
+		return;
+	}
+	if (!m->current->proven && is_boot_failure(status)) {
+		master_halt(m, WEXITSTATUS(status));
+		return;
+	}
+	if (c->ready_at != 0 && now - c->ready_at >= BACKOFF_STABLE)
+		return;
+	delay = backoff_fail(&m->backoff, now);
+	if (delay >= BACKOFF_SECOND)
+		log_warnx("Workers die young: the next one starts in %d s",
+		    (int)(delay / BACKOFF_SECOND));
+}
+
+static void
+crew_bury(struct master *m, size_t i, int status)
+{
+	struct child c;
+
+	crew_listen(m, &m->children[i]); /* its last words */
+	c = m->children[i];
+	memmove(&m->children[i], &m->children[i + 1], (m->n - i - 1) * sizeof(c));
+	m->n--;
+	child_release(&c);
+	log_death(&c, status);
+	if (died_unasked(&c, status))
+		crew_judge(m, &c, status);
+}
+
+/* Also children that are not ours: as process 1 of a container we inherit orphans. */
+void
+crew_reap(struct master *m)
+{
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (size_t i = 0; i < m->n; i++) {
+			if (m->children[i].pid == pid) {
+				crew_bury(m, i, status);
+				break;
+			}
+		}
+	}
+}

@@ -1,0 +1,45 @@
+/* What the files that make up the master share: its state, and who changes it. */
+#ifndef MASTER_INTERNAL_H
+#define MASTER_INTERNAL_H
+
+#include "master/backoff.h"
+#include "master/child.h"
+#include "master/master.h"
+
+/* Children at a time, old generations' that still finish included. */
+#define SLOTS 4096
+
+struct master {
+	const struct master_config *config;
+	struct generation *current;  /* owned: the wanted one */
+	struct generation *fallback; /* owned: the proven one, until current is proven; or NULL */
+	struct child *children;      /* owned; oldest first */
+	size_t n;
+	struct scoreboard scoreboard;
+	struct pidfile pidfile;
+	struct backoff backoff;
+	int signals;          /* owned: a signalfd */
+	bool stopping;        /* the server is to end */
+	int stop_signal;      /* what workers are told to stop with */
+	uint64_t reopened_at; /* the last SIGUSR1 */
+	int exit_code;
+	const char *reason; /* why, if it is not 0 */
+};
+
+/* master.c: end the server; workers are told to stop with that signal. */
+void master_stop(struct master *, int sig);
+
+/* The same because a worker exited with that code, which becomes the server's. */
+void master_halt(struct master *, int code);
+
+/* reload.c: SIGHUP; then what the first of the new workers says, or its death. */
+void reload_begin(struct master *);
+void reload_commit(struct master *);
+void reload_roll_back(struct master *);
+
+/* crew.c: one more worker; what a worker says; what became of those that died. */
+void crew_spawn(struct master *);
+void crew_listen(struct master *, struct child *);
+void crew_reap(struct master *);
+
+#endif

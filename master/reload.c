@@ -1,0 +1,116 @@
+/*
+ * Reloading: a new generation is built beside the old one, which stays as the
+ * fallback until a worker of the new one is ready. Whatever fails before that changes nothing.
+ */
+#include <string.h>
+
+#include "common/log.h"
+#include "master/internal.h"
+#include "master/notify.h"
+
+/* Settings that only a restart can change keep the value that they have. */
+static int
+settings_hold(struct settings *s, const struct settings *old)
+{
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *row = &settings_table[i];
+
+		if (row->reload || settings_equal(s, old, row))
+			continue;
+		log_warnx("%s: %s: a restart is needed for the change",
+		    settings_origin(s, row->name), row->name);
+		if (settings_copy(s, old, row) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static struct generation *
+generation_load(struct master *m, const struct generation *old)
+{
+	struct settings settings;
+	struct settings_error error;
+
+	if (options_load(m->config->options, &settings, &error) == -1) {
+		log_errorx("%s", error.text);
+		return NULL;
+	}
+	if (settings_hold(&settings, &old->settings) == -1) {
+		log_error("cannot keep a setting");
+		settings_fini(&settings);
+		return NULL;
+	}
+	return generation_new(&settings, old, NULL, &m->config->privs, 1);
+}
+
+static void
+reload_failed(const struct master *m)
+{
+	log_errorx("Reload failed: the old configuration stays");
+	if (m->current->proven) /* else its first worker says so */
+		notify_ready();
+}
+
+/*
+ * The new generation waits beside a proven one. One that has not been proven yet, it
+ * replaces.
+ */
+void
+reload_begin(struct master *m)
+{
+	struct generation *new;
+
+	notify_reloading();
+	if ((new = generation_load(m, m->current)) == NULL) {
+		reload_failed(m);
+		return;
+	}
+	if (m->current->proven) {
+		m->fallback = m->current;
+	} else {
+		new->prior = m->fallback;
+		generation_free(m->current, new);
+	}
+	m->current = new;
+	m->backoff = (struct backoff){0};
+}
+
+/* The log goes where the new settings say; where that fails, it stays where it is. */
+static void
+log_apply(const struct settings *s)
+{
+	if (log_open(s->errorlog, (enum log_level)log_level_parse(s->loglevel)) == -1)
+		log_warn(
+		    "%s: errorlog: cannot open %s", settings_origin(s, "errorlog"), s->errorlog);
+}
+
+/*
+ * A worker of the new generation is ready: what the old one alone had is given up. From
+ * here on each new worker that is ready lets an old one go (reconcile).
+ */
+void
+reload_commit(struct master *m)
+{
+	const struct settings *s = &m->current->settings;
+
+	m->current->proven = true;
+	m->current->prior = NULL;
+	if (m->fallback != NULL) {
+		log_apply(s);
+		if (pidfile_move(&m->pidfile, s->pidfile) == -1)
+			log_warn("%s: pidfile: cannot write %s", settings_origin(s, "pidfile"),
+			    s->pidfile);
+		generation_free(m->fallback, m->current);
+		m->fallback = NULL;
+	}
+	notify_ready();
+}
+
+void
+reload_roll_back(struct master *m)
+{
+	generation_free(m->current, m->fallback);
+	m->current = m->fallback;
+	m->fallback = NULL;
+	reload_failed(m);
+}
