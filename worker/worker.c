@@ -480,6 +480,33 @@ worker_serve(struct worker *w)
 	tell_ready(w);
 }
 
+/* The application's main thread has something to do. */
+static void
+on_attend(int fd, int events, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd;
+	(void)events;
+	green_wake(w->main_thread);
+}
+
+/* Until the worker leaves, be the thread that the application thinks of as the main one. */
+static void
+worker_attend(struct worker *w)
+{
+	int fd = w->ops->attend_fd(w->app);
+
+	if (fd != -1 && green_fd_watch(fd, on_attend, w) == -1)
+		log_warn("cannot watch for the application's signals");
+	while (w->state != WORKER_LEAVING) {
+		(void)green_park(GREEN_NEVER);
+		w->ops->attend(w->app);
+	}
+	if (fd != -1)
+		(void)green_fd_watch(fd, NULL, NULL);
+}
+
 static void
 main_green(void *arg)
 {
@@ -492,8 +519,8 @@ main_green(void *arg)
 			worker_serve(w);
 		else
 			w->exit_code = WORKER_EXIT_FAILED;
-		while (w->state != WORKER_LEAVING && w->exit_code == 0)
-			(void)green_park(GREEN_NEVER);
+		if (w->exit_code == 0)
+			worker_attend(w);
 		w->ops->unload(w->app);
 	}
 	green_loop_stop();

@@ -19,17 +19,17 @@ struct app_peer {
 	const char *remote_port; /* REMOTE_PORT; "" on a unix socket */
 	const char *server_name; /* SERVER_NAME; "" on a unix socket: taken from Host */
 	const char *server_port; /* SERVER_PORT; likewise */
-	const char *scheme;	 /* wsgi.url_scheme */
+	const char *scheme;      /* wsgi.url_scheme */
 };
 
 /* One request with its response. */
 struct app_exchange {
-	struct http_request *request;	/* borrowed */
-	struct http_body *body;		/* borrowed */
+	struct http_request *request;   /* borrowed */
+	struct http_body *body;         /* borrowed */
 	struct http_response *response; /* borrowed */
-	const struct app_peer *peer;	/* borrowed */
-	int fd;				/* the connection's socket, borrowed */
-	int64_t started;		/* green_now() when the head was complete */
+	const struct app_peer *peer;    /* borrowed */
+	int fd;                         /* the connection's socket, borrowed */
+	int64_t started;                /* green_now() when the head was complete */
 	/*
 	 * environ keys that the access log prints (%({NAME}e)s), and room for as
 	 * many values: the backend puts malloc'ed strings there (or leaves NULL), the caller frees.
@@ -40,14 +40,14 @@ struct app_exchange {
 };
 
 struct app_config {
-	const char *uri;	 /* module:callable, module:factory(…), module */
-	const char *chdir;	 /* put first on sys.path; NULL: the current directory */
-	const char *pythonpath;	 /* comma-separated directories, or NULL */
-	const char *virtualenv;	 /* its directory, or NULL: VIRTUAL_ENV */
+	const char *uri;         /* module:callable, module:factory(…), module */
+	const char *chdir;       /* put first on sys.path; NULL: the current directory */
+	const char *pythonpath;  /* comma-separated directories, or NULL */
+	const char *virtualenv;  /* its directory, or NULL: VIRTUAL_ENV */
 	const char *script_name; /* SCRIPT_NAME of every request, or "" */
-	const char *software;	 /* SERVER_SOFTWARE: "greenicorn/0.1.0" */
-	bool multiprocess;	 /* wsgi.multiprocess */
-	size_t stack_size;	 /* of a green thread, bytes */
+	const char *software;    /* SERVER_SOFTWARE: "greenicorn/0.1.0" */
+	bool multiprocess;       /* wsgi.multiprocess */
+	size_t stack_size;       /* of a green thread, bytes */
 };
 
 struct app;
@@ -56,6 +56,13 @@ struct app_ops {
 	const char *name;
 	/* Load the application. 0 with *app, or an enum worker_exit after logging why. */
 	int (*load)(const struct app_config *, struct app **app);
+	/*
+	 * A descriptor that becomes readable when the thread that loaded the application has
+	 * something to do between load and unload (Python's signal handlers run on its main
+	 * thread only), and what it then does there. -1: never.
+	 */
+	int (*attend_fd)(struct app *);
+	void (*attend)(struct app *);
 	/*
 	 * Answer one request. Writes the whole response, or leaves it unbegun or unfinished: then
 	 * the caller answers 500 or closes. Never fails otherwise.

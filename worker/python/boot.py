@@ -9,6 +9,7 @@ import atexit
 import faulthandler
 import importlib
 import os
+import signal
 import site
 import sys
 import threading
@@ -167,6 +168,11 @@ def load(uri):
 def watch_faults(fd):
     """Have SIGSEGV, SIGABRT and their like leave all Python stacks in the error log."""
     faulthandler.enable(file=fd, all_threads=True)
+
+
+def watch_signals(fd):
+    """Have Python's C-level handler write to fd when a signal is to be handled."""
+    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
 
 
 def format_exception(error):

@@ -193,6 +193,23 @@ python_load(const struct app_config *config, struct app **result)
 	return 0;
 }
 
+static int
+python_attend_fd(struct app *app)
+{
+	(void)app;
+	return interpreter_signal_fd();
+}
+
+static void
+python_attend(struct app *app)
+{
+	(void)app;
+	if (thread_attach() == -1)
+		return;
+	interpreter_signals();
+	thread_detach();
+}
+
 /* The thread stays attached: see interpreter_stop. */
 static void
 python_unload(struct app *app)
@@ -209,6 +226,8 @@ python_unload(struct app *app)
 const struct app_ops python_app_ops = {
     .name = "python",
     .load = python_load,
+    .attend_fd = python_attend_fd,
+    .attend = python_attend,
     .handle = python_handle,
     .thread_exit = thread_end,
     .unload = python_unload,

@@ -1,9 +1,11 @@
 /* The embedded interpreter's start and end: see interpreter.h. */
 #include "worker/python/interpreter.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/log.h"
 #include "worker/app/app.h"
@@ -11,6 +13,9 @@
 #include "worker/python/errors.h"
 
 static PyObject *boot; /* owned: the module that boot.py is */
+
+/* Python's own handler writes to [1] when a signal is to be handled on the main thread. */
+static int signal_pipe[2] = {-1, -1};
 
 /*
  * What python3 does for its signals without handlers of Python's own (the worker
@@ -113,12 +118,12 @@ interpreter_is(PyObject *exception, const char *class_name)
 }
 
 static int
-faults_watch(void)
+boot_call_fd(const char *function, int descriptor)
 {
-	PyObject *fd = PyLong_FromLong(log_fd()), *result = NULL;
+	PyObject *fd = PyLong_FromLong(descriptor), *result = NULL;
 
 	if (fd != NULL)
-		result = interpreter_call("watch_faults", &fd, 1);
+		result = interpreter_call(function, &fd, 1);
 	Py_XDECREF(fd);
 	Py_XDECREF(result);
 	return result == NULL ? -1 : 0;
@@ -145,6 +150,33 @@ virtualenv_enter(const char *directory)
 	return -1;
 }
 
+static int
+signals_watch(void)
+{
+	if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) == -1) {
+		PyErr_SetFromErrno(PyExc_OSError);
+		return -1;
+	}
+	return boot_call_fd("watch_signals", signal_pipe[1]);
+}
+
+int
+interpreter_signal_fd(void)
+{
+	return signal_pipe[0];
+}
+
+void
+interpreter_signals(void)
+{
+	char numbers[64];
+
+	while (read(signal_pipe[0], numbers, sizeof(numbers)) > 0)
+		; /* which ones, Python knows */
+	while (PyErr_CheckSignals() == -1)
+		error_log_current("Error in a signal handler");
+}
+
 int
 interpreter_start(const struct app_config *config)
 {
@@ -160,7 +192,8 @@ interpreter_start(const struct app_config *config)
 		    status.err_msg != NULL ? status.err_msg : "it asks to exit");
 		return -1;
 	}
-	if (boot_import() == -1 || faults_watch() == -1)
+	if (boot_import() == -1 || boot_call_fd("watch_faults", log_fd()) == -1 ||
+	    signals_watch() == -1)
 		goto fail;
 	if (virtualenv_enter(config->virtualenv) == -1)
 		return -1;

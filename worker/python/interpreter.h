@@ -28,6 +28,14 @@ int interpreter_start(const struct app_config *);
  */
 void interpreter_stop(bool join);
 
+/*
+ * Signals for which the application has set a handler (signal.signal): the descriptor is
+ * readable when some came; interpreter_signals, attached on the main thread, runs the
+ * handlers and logs what they raise.
+ */
+int interpreter_signal_fd(void);
+void interpreter_signals(void);
+
 /* Call a function of boot.py. A new reference, or NULL with an exception. */
 PyObject *interpreter_call(const char *function, PyObject *const *args, size_t nargs);
 
