@@ -1,8 +1,7 @@
 /*
  * A response: the one place that decides framing, Connection and what a head
  * looks like. Writes block the calling green thread while the peer reads slowly,
- * not the worker. The head leaves with the first bytes of the body in one
- * writev(2).
+ * not the worker. The head leaves with the first bytes of the body at once.
  */
 #ifndef HTTP_RESPONSE_H
 #define HTTP_RESPONSE_H
