@@ -161,7 +161,7 @@ mdoc_options(void)
 		mdoc_flags(row);
 		if (row->metavar != NULL)
 			printf(" Ar %s", row->metavar);
-		putchar('\n');
+		puts(strncmp(row->long_flag, "no-", 3) == 0 ? "\nTurn off:" : "");
 		mdoc_text(row->help);
 	}
 }

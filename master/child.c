@@ -36,11 +36,13 @@ child_set_state(struct child *c, enum child_state state)
 uint64_t
 child_last_life(const struct child *c)
 {
-	uint64_t last = c->ready_at > c->spawned ? c->ready_at : c->spawned, beat = 0;
+	uint64_t beat = 0;
 
+	if (c->ready_at == 0)
+		return c->spawned;
 	if (c->row != NULL)
 		beat = atomic_load_explicit(&c->row->heartbeat, memory_order_relaxed);
-	return beat > last ? beat : last;
+	return beat > c->ready_at ? beat : c->ready_at;
 }
 
 /* exec resets handlers but neither what is ignored nor what is blocked. */
@@ -159,9 +161,17 @@ child_stop(struct child *c, int sig, uint64_t kill_at)
 }
 
 void
+child_hang_up(struct child *c)
+{
+	if (c->control != -1)
+		close(c->control);
+	c->control = -1;
+}
+
+void
 child_release(struct child *c)
 {
-	close(c->control);
+	child_hang_up(c);
 	if (c->row != NULL)
 		row_clear(c->row);
 }

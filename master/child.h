@@ -29,7 +29,10 @@ struct child {
 	uint64_t kill_at;  /* while STOPPING: when to use SIGKILL */
 };
 
-/* When it last showed life: its heartbeat, becoming ready, or its start. */
+/*
+ * When it last showed life: its heartbeat, or becoming ready. Until it is ready its start
+ * counts alone: a worker that waits for ever while it loads must not hold up a reload.
+ */
 uint64_t child_last_life(const struct child *);
 
 /*
@@ -44,6 +47,9 @@ void child_set_ready(struct child *);
 
 /* Send a signal that ends it, and note when to lose patience. */
 void child_stop(struct child *, int sig, uint64_t kill_at);
+
+/* It closed its control socket: so do we. */
+void child_hang_up(struct child *);
 
 /* It was reaped: close its control socket, free its row. */
 void child_release(struct child *);

@@ -41,23 +41,37 @@ crew_spawn(struct master *m)
 	log_info("Booting worker with pid: %d", (int)child.pid);
 }
 
-/* Take what a child says; the only word is "ready". */
+static void
+crew_heed(struct master *m, struct child *c)
+{
+	if (c->ready_at != 0)
+		return;
+	child_set_ready(c);
+	if (m->reopened_at > c->spawned)
+		kill(c->pid, SIGUSR1); /* it may have opened its logs before */
+	if (c->generation == m->current->number && !m->current->proven && !m->stopping)
+		reload_commit(m);
+}
+
+/*
+ * Take what a child says; the only word is "ready". The application has that socket
+ * too: neither a flood of words nor its end may keep the master busy.
+ */
 void
 crew_listen(struct master *m, struct child *c)
 {
-	char text[64];
-	ssize_t n;
+	char text[sizeof(CONTRACT_MSG_READY)];
+	ssize_t n = -1;
 
-	while ((n = recv(c->control, text, sizeof(text), MSG_DONTWAIT)) > 0) {
-		if ((size_t)n != strlen(CONTRACT_MSG_READY) ||
-		    memcmp(text, CONTRACT_MSG_READY, (size_t)n) != 0 || c->ready_at != 0)
-			continue;
-		child_set_ready(c);
-		if (m->reopened_at > c->spawned)
-			kill(c->pid, SIGUSR1); /* it may have opened its logs before */
-		if (c->generation == m->current->number && !m->current->proven && !m->stopping)
-			reload_commit(m);
+	for (int i = 0; i < 8; i++) {
+		n = recv(c->control, text, sizeof(text), MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+		if (n == sizeof(text) - 1 && memcmp(text, CONTRACT_MSG_READY, (size_t)n) == 0)
+			crew_heed(m, c);
 	}
+	if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR))
+		child_hang_up(c);
 }
 
 static void

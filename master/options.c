@@ -103,15 +103,39 @@ setting_of_flag(int value)
 
 /* ---- --help ---- */
 
+enum { HELP_INDENT = 40, HELP_WIDTH = 100 };
+
+/* Print text from HELP_INDENT to HELP_WIDTH, word by word; the cursor is at column. */
+static void
+help_wrap(int column, const char *text)
+{
+	int n;
+
+	if (column >= HELP_INDENT)
+		column = printf("\n") - 1;
+	column += printf("%*s", HELP_INDENT - column, "");
+	for (; *text != '\0'; text += n + (text[n] == ' ')) {
+		n = (int)strcspn(text, " ");
+		if (column > HELP_INDENT && column + 1 + n > HELP_WIDTH)
+			column = printf("\n%*s", HELP_INDENT, "") - 1;
+		else if (column > HELP_INDENT)
+			column += printf(" ");
+		column += printf("%.*s", n, text);
+	}
+	putchar('\n');
+}
+
 static void
 help_line(int letter, const char *name, const char *metavar, const char *help)
 {
-	char flag[80];
+	char *text = xasprintf("%s%s", strncmp(name, "no-", 3) == 0 ? "Turn off: " : "", help);
+	int column;
 
-	snprintf(flag, sizeof(flag), "  %c%c%s--%s%s%s", letter ? '-' : ' ', letter ? letter : ' ',
-	    letter ? ", " : "  ", name, metavar ? " " : "", metavar ? metavar : "");
-	printf("%-42s%s%s\n", flag,
-	    strlen(flag) > 41 ? "\n                                          " : "", help);
+	column = letter ? printf("  -%c, --%s", letter, name) : printf("      --%s", name);
+	if (metavar != NULL)
+		column += printf(" %s", metavar);
+	help_wrap(column, text);
+	free(text);
 }
 
 static void

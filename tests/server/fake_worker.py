@@ -6,6 +6,8 @@ The application's name says how: "ok", or words joined by "+":
   late=S        be ready after S seconds            never       never be ready
   silent        no heartbeat once ready             segv=S      SIGSEGV S seconds after it was ready
   broken=PATH   exit with 3 if there is such a file
+  mute          close the control socket once ready
+  chatty        send rubbish to the master all the time
   stubborn      ignore TERM                         deaf        ignore ABRT as well
 It answers each connection with JSON about itself.
 """
@@ -82,6 +84,8 @@ class Worker:
             sys.exit(0)
         self.control.send(b"ready")
         say("Worker ready")
+        if "mute" in self.how:
+            self.control.close()
 
     def answer(self, listener):
         try:
@@ -97,6 +101,13 @@ class Worker:
             connection.recv(4096)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
+    def chat(self):
+        try:
+            for word in (b"ready", b"readyready", b"re", bytes(100), b"ready") * 50:
+                self.control.send(word)
+        except BlockingIOError:
+            pass
+
     def misbehave(self, age):
         seconds, _, code = self.how.get("die", "1e9:0").partition(":")
         if age > float(seconds):
@@ -110,7 +121,10 @@ class Worker:
             self.misbehave(time.monotonic() - began)
             if "silent" not in self.how:
                 self.beat()
-            ready, _, _ = select.select(self.listeners + [self.control], [], [], 0.05)
+            if "chatty" in self.how:
+                self.chat()
+            sockets = self.listeners + ([] if "mute" in self.how else [self.control])
+            ready, _, _ = select.select(sockets, [], [], 0.05)
             if self.control in ready and not self.control.recv(64):
                 break  # the master is gone
             for listener in ready:

@@ -328,6 +328,25 @@ def test_the_titles(tmp_path):
             assert f.read().strip("\0") == "greenicorn: master [shop]"
 
 
+def cpu_seconds(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("app", ["mute", "chatty"])
+def test_a_strange_worker_does_not_keep_the_master_busy(tmp_path, app):
+    """An application can reach the control socket: closing it, or rubbish on it, does no harm."""
+    with Master(tmp_path, app=app, timeout=5) as m:
+        pids = m.wait_workers(1)
+        before = cpu_seconds(m.process.pid)
+        time.sleep(1)
+        assert cpu_seconds(m.process.pid) - before < 0.3 * harness.PATIENCE
+        assert m.workers() == pids and m.about()["pid"] == pids[0]
+        m.signal(signal.SIGTERM)
+        assert m.wait_exit() == 0
+
+
 def test_no_descriptor_is_lost(tmp_path):
     """After many workers and reloads the master has as many descriptors as before."""
     with Master(tmp_path, workers=2) as m:

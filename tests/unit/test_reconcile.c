@@ -147,9 +147,11 @@ test_silence(void **state)
 	assert_int_equal(plan.n, 0);
 	assert_int_equal(plan.wake, CHILD_NEVER);
 
-	/* One that was never ready is judged by its start. */
+	/* One that was never ready is judged by its start, whatever it says. */
 	wanted.timeout = 30 * S;
-	c = (struct child){.state = CHILD_STARTING, .generation = 1, .spawned = NOW - 31 * S};
+	row.heartbeat = NOW;
+	c = (struct child){
+	    .state = CHILD_STARTING, .generation = 1, .row = &row, .spawned = NOW - 31 * S};
 	reconcile(&wanted, &c, 1, NOW, &plan);
 	assert_int_equal(plan.n, 1);
 	assert_int_equal(actions[0].kind, ACTION_ABORT);
