@@ -74,7 +74,7 @@ void green_run(struct green_job *);
 /* The green thread that this code runs on; NULL on the loop itself or an OS thread. */
 struct green *green_self(void);
 
-/* Let the other runnable ones run. */
+/* Let the other runnable ones run; nothing on other than a green thread. */
 void green_yield(void);
 
 /*

@@ -202,6 +202,8 @@ green_yield(void)
 {
 	struct green *g = rt.current;
 
+	if (g == NULL)
+		return;
 	atomic_store(&g->state, GREEN_WOKEN);
 	green_enqueue(g);
 	green_suspend(g);
