@@ -69,6 +69,14 @@ check_worker_class(const struct settings *s, struct settings_error *error)
 	    "expected green, or gevent, gevent_pywsgi, eventlet, which mean the same here", error);
 }
 
+static int
+check_access_log_format(const struct settings *s, struct settings_error *error)
+{
+	if (s->access_log_format != NULL)
+		return 0;
+	return refuse_value(s, "access_log_format", "an empty format", error);
+}
+
 /* A relative one is below chdir, where everything is loaded. */
 static int
 check_directory(
@@ -94,6 +102,7 @@ settings_check(const struct settings *s, struct settings_error *error)
 {
 	if (check_bind(s, error) == -1 || check_accounts(s, error) == -1 ||
 	    check_raw_env(s, error) == -1 || check_worker_class(s, error) == -1 ||
+	    check_access_log_format(s, error) == -1 ||
 	    check_directory(s, "chdir", s->chdir, error) == -1 ||
 	    check_directory(s, "virtualenv", s->virtualenv, error) == -1)
 		return -1;

@@ -193,7 +193,7 @@ read_all(int fd)
 	if (r == 0 && n < CONFIG_MAX && memchr(text, '\0', n) == NULL)
 		return text;
 	if (r == 0)
-		errno = EFBIG;
+		errno = n < CONFIG_MAX ? EINVAL : EFBIG;
 	free(text);
 	return NULL;
 }

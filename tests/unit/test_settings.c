@@ -208,6 +208,7 @@ test_bad_values(void **state)
 	    {"worker_class = \"sync\";",
 		":1: worker_class: expected green, or gevent, gevent_pywsgi, eventlet, which mean "
 		"the same here"},
+	    {"access_log_format = \"\";", ":1: access_log_format: an empty format"},
 	    {"chdir = \"/no/such\";", ":1: chdir: no such directory: \"/no/such\""},
 	    {"virtualenv = \"/etc/passwd\";", ":1: virtualenv: no such directory: \"/etc/passwd\""},
 	};
