@@ -9,6 +9,9 @@
  * glibc's structs, whose layout is part of its ABI.
  */
 #include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "worker/green/hooks.h"
 
@@ -236,27 +239,86 @@ cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t deadline)
 	return rc != 0 ? rc : timed_out ? ETIMEDOUT : 0;
 }
 
+/*
+ * The same on an OS thread: libc's own wait releases the mutex inside libc, and would not wake a
+ * green thread that waits for it. It is a cancellation point like libc's.
+ */
+struct os_cond {
+	struct waiter w;
+	pthread_cond_t *c;
+	pthread_mutex_t *m;
+};
+
+static void
+os_cond_cancelled(void *arg)
+{
+	struct os_cond *oc = arg;
+
+	if (waitq_remove(&oc->w))
+		(void)pthread_cond_signal(oc->c); /* it was meant for one who goes on */
+	(void)pthread_mutex_lock(oc->m);
+}
+
+static long
+os_cond_sleep(struct os_cond *oc, int op, const struct timespec *at)
+{
+	long rc;
+	int type;
+
+	pthread_cleanup_push(os_cond_cancelled, oc);
+	(void)pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	rc = REAL(syscall)(SYS_futex, &oc->w.queued, op, 1, at, NULL, FUTEX_BITSET_MATCH_ANY);
+	(void)pthread_setcanceltype(type, NULL);
+	pthread_cleanup_pop(0);
+	return rc;
+}
+
+static int
+os_cond_wait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock, const struct timespec *at)
+{
+	int op = FUTEX_WAIT_BITSET_PRIVATE | (clock == CLOCK_REALTIME ? FUTEX_CLOCK_REALTIME : 0);
+	struct os_cond oc = {.c = c, .m = m};
+	bool timed_out = false;
+	int rc;
+
+	waitq_add(&oc.w, c);
+	rc = pthread_mutex_unlock(m);
+	if (rc != 0) {
+		(void)waitq_remove(&oc.w);
+		return rc;
+	}
+	while (!timed_out && oc.w.queued)
+		timed_out = os_cond_sleep(&oc, op, at) == -1 && errno == ETIMEDOUT;
+	timed_out = !waitq_remove(&oc.w);
+	rc = pthread_mutex_lock(m);
+	return rc != 0 ? rc : timed_out ? ETIMEDOUT : 0;
+}
+
 HOOK int
 pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 {
-	return on_green() ? cond_wait(c, m, GREEN_NEVER) : REAL(pthread_cond_wait)(c, m);
+	if (on_green())
+		return cond_wait(c, m, GREEN_NEVER);
+	if (cond_is_shared(c))
+		return REAL(pthread_cond_wait)(c, m);
+	return os_cond_wait(c, m, CLOCK_MONOTONIC, NULL);
 }
 
 HOOK int
 pthread_cond_clockwait(
     pthread_cond_t *c, pthread_mutex_t *m, clockid_t clock, const struct timespec *at)
 {
-	if (!on_green())
+	if (!on_green() && cond_is_shared(c))
 		return REAL(pthread_cond_clockwait)(c, m, clock, at);
 	if (!timespec_valid(at) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC))
 		return EINVAL;
-	return cond_wait(c, m, deadline_at(clock, at));
+	return on_green() ? cond_wait(c, m, deadline_at(clock, at)) : os_cond_wait(c, m, clock, at);
 }
 
 HOOK int
 pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct timespec *at)
 {
-	if (!on_green())
+	if (!on_green() && cond_is_shared(c))
 		return REAL(pthread_cond_timedwait)(c, m, at);
 	return pthread_cond_clockwait(c, m, cond_clock(c), at);
 }

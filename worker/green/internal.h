@@ -72,8 +72,8 @@ int green_fd_poll(struct pollfd *, unsigned long nfds, int64_t deadline);
 struct waiter {
 	TAILQ_ENTRY(waiter) link;
 	const void *addr;
-	struct green *green;
-	_Atomic bool queued; /* changed with the bucket's lock held */
+	struct green *green;     /* NULL: an OS thread, which sleeps on queued as a futex */
+	_Atomic uint32_t queued; /* changed with the bucket's lock held */
 };
 void waitq_add(struct waiter *, const void *addr);
 /* Returns whether it had been woken, that is, was no longer queued. */

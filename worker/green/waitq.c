@@ -1,13 +1,16 @@
 /*
- * Waiting by address: green threads that wait for a semaphore, mutex, condition or
- * lock in memory are queued under its address; the hooks of the releasing calls
+ * Waiting by address: green threads (and OS threads, for conditions) that wait for a semaphore,
+ * mutex, condition or lock in memory are queued under its address; the hooks of the releasing calls
  * look here, on whatever OS thread they run.
  *
  * Who waits queues first and then tries once more; who releases does so first and
  * then looks at the queue. With a full fence on both sides one of them sees the
  * other. Only the address is used: the object may be gone when waitq_wake looks.
  */
+#include <linux/futex.h>
 #include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "worker/green/internal.h"
 #include "worker/green/real.h"
@@ -52,7 +55,7 @@ waitq_add(struct waiter *w, const void *addr)
 
 	w->addr = addr;
 	w->green = green_tls_self;
-	w->queued = true;
+	w->queued = 1;
 	REAL(pthread_mutex_lock)(&b->lock);
 	TAILQ_INSERT_TAIL(&b->waiters, w, link);
 	atomic_fetch_add(&b->n, 1);
@@ -65,7 +68,7 @@ dequeue(struct bucket *b, struct waiter *w)
 {
 	TAILQ_REMOVE(&b->waiters, w, link);
 	atomic_fetch_sub(&b->n, 1);
-	w->queued = false;
+	w->queued = 0;
 }
 
 bool
@@ -98,8 +101,12 @@ waitq_wake(const void *addr, int n)
 			continue;
 		dequeue(b, w);
 		n--;
-		green_wake(
-		    w->green); /* under the lock: w is on its stack until it has removed itself */
+		/* under the lock: w is on its stack until it has removed itself */
+		if (w->green != NULL)
+			green_wake(w->green);
+		else
+			(void)REAL(syscall)(
+			    SYS_futex, &w->queued, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 	}
 	REAL(pthread_mutex_unlock)(&b->lock);
 }
