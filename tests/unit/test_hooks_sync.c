@@ -474,6 +474,105 @@ test_broadcast(void **state)
 	assert_int_equal(passed, 44);
 }
 
+/*
+ * An OS thread releases the mutex inside its wait for the condition while a green thread is
+ * already parked for that mutex: nobody else would ever wake it.
+ */
+static _Atomic bool held, wanted, signalled;
+
+static void *
+waits_with_mutex(void *arg)
+{
+	pthread_mutex_lock(&mutex);
+	atomic_store(&held, true);
+	while (!atomic_load(&wanted))
+		usleep(1000);
+	usleep(20000); /* it parks */
+	while (!atomic_load(&signalled))
+		pthread_cond_wait(&not_empty, &mutex);
+	pthread_mutex_unlock(&mutex);
+	return arg;
+}
+
+static void
+wants_mutex(void *arg)
+{
+	(void)arg;
+	while (!atomic_load(&held))
+		nap(1);
+	atomic_store(&wanted, true);
+	pthread_mutex_lock(&mutex);
+	atomic_store(&signalled, true);
+	pthread_cond_signal(&not_empty);
+	pthread_mutex_unlock(&mutex);
+}
+
+static void
+test_condition_wait_releases_the_mutex(void **state)
+{
+	pthread_t thread;
+	struct task t;
+
+	(void)state;
+	pthread_cond_init(&not_empty, NULL);
+	assert_int_equal(pthread_create(&thread, NULL, waits_with_mutex, NULL), 0);
+	task_start(&t, wants_mutex, NULL);
+	run_all();
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/* A cancelled wait has the mutex again when its cleanup handlers run. */
+static void
+release_mutex(void *arg)
+{
+	*(int *)arg = pthread_mutex_unlock(&mutex);
+}
+
+static void *
+waits_for_ever(void *arg)
+{
+	pthread_mutex_lock(&mutex);
+	pthread_cleanup_push(release_mutex, arg);
+	atomic_store(&held, true);
+	for (;;)
+		pthread_cond_wait(&not_empty, &mutex);
+	pthread_cleanup_pop(0);
+	return NULL;
+}
+
+static void
+cancel_wait(void *arg)
+{
+	int unlocked = -1;
+	pthread_t thread;
+	void *value;
+
+	(void)arg;
+	assert_int_equal(pthread_create(&thread, NULL, waits_for_ever, &unlocked), 0);
+	while (!atomic_load(&held))
+		nap(1);
+	pthread_mutex_lock(&mutex); /* it waits */
+	pthread_mutex_unlock(&mutex);
+	assert_int_equal(pthread_cancel(thread), 0);
+	assert_int_equal(pthread_join(thread, &value), 0);
+	assert_ptr_equal(value, PTHREAD_CANCELED);
+	assert_int_equal(unlocked, 0);
+}
+
+static void
+test_condition_wait_can_be_cancelled(void **state)
+{
+	struct task t;
+
+	(void)state;
+	atomic_store(&held, false);
+	pthread_cond_init(&not_empty, NULL);
+	task_start(&t, cancel_wait, NULL);
+	run_all();
+	assert_int_equal(pthread_mutex_trylock(&mutex), 0);
+	pthread_mutex_unlock(&mutex);
+}
+
 /* ---- read-write locks ---- */
 
 static pthread_rwlock_t rwlock;
@@ -678,6 +777,8 @@ main(void)
 	    CASE(test_conditions),
 	    CASE(test_condition_timeouts),
 	    CASE(test_broadcast),
+	    CASE(test_condition_wait_releases_the_mutex),
+	    CASE(test_condition_wait_can_be_cancelled),
 	    CASE(test_rwlocks),
 	    CASE(test_rwlock_errors),
 	    CASE(test_futex_lock),
