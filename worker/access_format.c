@@ -102,7 +102,8 @@ put_foreign(struct out *o, const char *s, size_t n)
 		put_char_escaped(o, (unsigned char)s[i]);
 		from = i + 1;
 	}
-	put_bytes(o, s + from, n - from);
+	if (from < n) /* s may be NULL when there is nothing */
+		put_bytes(o, s + from, n - from);
 }
 
 /* ---- the atoms ---- */

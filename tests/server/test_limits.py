@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import Closed, wait_for
+from harness import SANITIZED, Closed, wait_for
 from worker_by_hand import serving
 
 
@@ -219,7 +219,7 @@ def test_more_requests_than_threads_can_be_made():
 
 
 def test_idle_connections_cost_little():
-    """At most 1.5 kB each: 15 MB for ten thousand."""
+    """At most 1.5 kB each: 15 MB for ten thousand. (A sanitizer takes more for itself.)"""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     n = min(10_000, hard - 500)
@@ -234,7 +234,7 @@ def test_idle_connections_cost_little():
                 fetch(conns[-1], "/a")
             w.wait_row(connections=n)
             used = w.memory() - before
-            assert used < n * 1500, "%d bytes each" % (used / n)
+            assert SANITIZED or used < n * 1500, "%d bytes each" % (used / n)
             assert fetch(conns[0], "/still").body == b"/still\n"
             for conn in conns:
                 conn.close()
