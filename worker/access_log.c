@@ -26,46 +26,47 @@
 #define LINE_SIZE   16384
 
 /* How long a reader of the log that takes nothing may hold up the worker. */
-#define STALL_MS 1000
+#define STALL_SECS 1
 
 struct access_log {
 	struct access_format *format; /* owned */
 	char *path;                   /* owned; NULL: standard output */
 	int fd;                       /* owned when there is a path */
-	size_t write_max;             /* largest write that stays in one piece */
+	bool regular;                 /* a plain file: it takes everything, in one piece */
 	bool failing;                 /* the last write failed: said once */
 	size_t len;
 	char buf[BUFFER_SIZE];
 };
 
+/* Non-blocking: a fifo without a reader is an error, not a wait. */
 static int
 file_open(const char *path)
 {
-	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
 }
 
-static size_t
-write_limit(int fd)
+static void
+log_use(struct access_log *log, int fd)
 {
 	struct stat st;
 
-	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? BUFFER_SIZE : PIPE_BUF;
+	log->fd = fd;
+	log->regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 struct access_log *
 access_log_open(const char *path, struct access_format *format)
 {
 	struct access_log *log = calloc(1, sizeof(*log));
-	int saved;
+	int saved, fd = STDOUT_FILENO;
 
 	if (log == NULL)
 		return NULL;
-	log->fd = STDOUT_FILENO;
 	if (strcmp(path, "-") != 0) {
 		log->path = strdup(path);
-		log->fd = log->path == NULL ? -1 : file_open(path);
+		fd = log->path == NULL ? -1 : file_open(path);
 	}
-	if (log->fd == -1) {
+	if (fd == -1) {
 		saved = errno;
 		free(log->path);
 		free(log);
@@ -73,7 +74,7 @@ access_log_open(const char *path, struct access_format *format)
 		return NULL;
 	}
 	log->format = format;
-	log->write_max = write_limit(log->fd);
+	log_use(log, fd);
 	return log;
 }
 
@@ -108,28 +109,31 @@ access_log_add(struct access_log *log, const struct app_exchange *exchange)
 	    access_format_print(log->format, exchange, green_now(), log->buf + log->len, LINE_SIZE);
 }
 
-/* How much of p[0..n) goes into the next write: whole lines, if one fits. */
+/* How much of p[0..n) goes into the next write: for a pipe whole lines, if one fits. */
 static size_t
 write_size(const struct access_log *log, const char *p, size_t n)
 {
 	const char *eol;
 
-	if (n <= log->write_max)
+	if (log->regular || n <= PIPE_BUF)
 		return n;
-	eol = memrchr(p, '\n', log->write_max);
+	eol = memrchr(p, '\n', PIPE_BUF);
 	if (eol == NULL)
 		eol = memchr(p, '\n', n);
 	return eol == NULL ? n : (size_t)(eol - p) + 1;
 }
 
-/* Non-blocking standard output: wait, but not for ever. */
+/*
+ * Wait for a slow reader, but not for ever; one that was given up before has to be
+ * ready at once. A pipe that is ready takes PIPE_BUF bytes.
+ */
 static bool
-wait_writable(int fd)
+wait_writable(const struct access_log *log)
 {
-	struct pollfd p = {.fd = fd, .events = POLLOUT};
-	struct timespec limit = {STALL_MS / 1000, STALL_MS % 1000 * 1000000L};
+	struct pollfd p = {.fd = log->fd, .events = POLLOUT};
+	struct timespec limit = {log->failing ? 0 : STALL_SECS, 0};
 
-	return syscall(SYS_ppoll, &p, 1, &limit, NULL, 0) == 1;
+	return log->regular || syscall(SYS_ppoll, &p, 1, &limit, NULL, 0) == 1;
 }
 
 /*
@@ -137,18 +141,20 @@ wait_writable(int fd)
  * of the buffer, and another one would write here meanwhile.
  */
 static int
-write_all(int fd, const char *p, size_t n)
+write_all(const struct access_log *log, const char *p, size_t n)
 {
 	while (n > 0) {
-		long w = syscall(SYS_write, fd, p, n);
+		long w;
 
+		if (!wait_writable(log)) {
+			errno = EAGAIN;
+			return -1;
+		}
+		w = syscall(SYS_write, log->fd, p, n);
 		if (w > 0) {
 			p += w;
 			n -= (size_t)w;
-		} else if (w == -1 && errno == EAGAIN) {
-			if (!wait_writable(fd))
-				return -1;
-		} else if (w == -1 && errno != EINTR) {
+		} else if (w == -1 && errno != EINTR && errno != EAGAIN) {
 			return -1;
 		}
 	}
@@ -166,7 +172,7 @@ access_log_flush(struct access_log *log)
 	for (p = log->buf, end = p + log->len; p < end && rc == 0;) {
 		size_t n = write_size(log, p, (size_t)(end - p));
 
-		rc = write_all(log->fd, p, n);
+		rc = write_all(log, p, n);
 		p += n;
 	}
 	log->len = 0;
@@ -187,7 +193,6 @@ access_log_reopen(struct access_log *log)
 	if (fd == -1)
 		return -1;
 	close(log->fd);
-	log->fd = fd;
-	log->write_max = write_limit(fd);
+	log_use(log, fd);
 	return 0;
 }

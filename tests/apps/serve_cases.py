@@ -48,7 +48,7 @@ def big(environ, start_response):
 def stream(environ, start_response):
     """/stream?100: as many chunks of 64 KiB, of unknown length."""
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return (b"y" * 65536 for _ in range(int(environ["QUERY_STRING"])))
+    return (b"x" * 65536 for _ in range(int(environ["QUERY_STRING"])))
 
 
 def cut(environ, start_response):

@@ -66,7 +66,7 @@ def test_http10_gets_no_chunks(conn):
     conn.send(request("GET", "/stream?2", version="1.0"))
     r = conn.response()
     assert r.header("transfer-encoding") is None
-    assert r.body == b"y" * 131072
+    assert r.body == b"x" * 131072
 
 
 def test_http10_without_host(conn):
@@ -77,7 +77,7 @@ def test_http10_without_host(conn):
 def test_unknown_length_is_chunked(conn):
     r = fetch(conn, "/stream?3")
     assert r.header("transfer-encoding") == "chunked"
-    assert r.body == b"y" * 3 * 65536
+    assert r.body == b"x" * 3 * 65536
     assert fetch(conn, "/next").body == b"/next\n"
 
 
