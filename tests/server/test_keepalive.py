@@ -189,7 +189,7 @@ def test_stop_closes_idle_connections():
 def test_stop_answers_what_is_in_flight():
     with serving() as w, w.connect() as conn, w.connect() as idle:
         fetch(idle, "/a")
-        conn.send(get("/sleep?1") + get("/pipelined"))
+        conn.send(get("/sleep?2.5") + get("/pipelined"))
         wait_for(lambda: w.row()["in_flight"] == 1)
         w.signal(signal.SIGTERM)
         assert idle.is_closed()
@@ -202,7 +202,7 @@ def test_stop_answers_what_is_in_flight():
 
 def test_stop_stops_accepting():
     with serving() as w, w.connect() as conn:
-        conn.send(get("/sleep?1"))
+        conn.send(get("/sleep?2.5"))
         wait_for(lambda: w.row()["in_flight"] == 1)
         w.signal(signal.SIGTERM)
         wait_for(lambda: w.row()["state"] == 3)
