@@ -30,7 +30,9 @@ def folder(tmp_path):
     (tmp_path / "shop.py").write_text(APP)
     path = tmp_path
     while path != path.parent:  # pytest's folders are 0700, workers may be somebody else
-        os.chmod(path, stat.S_IMODE(path.stat().st_mode) | 0o055)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode | 0o055 != mode:
+            os.chmod(path, mode | 0o055)
         path = path.parent
     return tmp_path
 
