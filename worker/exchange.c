@@ -7,8 +7,10 @@
 #include "worker/access_log.h"
 #include "worker/green/green.h"
 
-#define BUFFER_SIZE 16384
-#define BODY_ROOM   4096 /* what http_input wants beyond the head */
+/* Small, as thousands of requests may be parked at once: heads need not more, bodies get more. */
+#define BUFFER_SIZE 2048
+#define BUFFER_KEPT 32768 /* in the pool: what needed more was a rare head */
+#define BODY_ROOM   16384 /* beyond the head, for a request with a body */
 #define POOL_MAX    64
 
 /* What of a body the application did not read is dropped, to keep the connection. */
@@ -73,8 +75,7 @@ exchange_take(struct exchange_pool *pool, int fd)
 void
 exchange_give_back(struct exchange_pool *pool, struct exchange *x)
 {
-	/* a buffer that had to grow is not kept */
-	if (pool->nidle >= POOL_MAX || x->size > BUFFER_SIZE) {
+	if (pool->nidle >= POOL_MAX || x->size > BUFFER_KEPT) {
 		exchange_free(x);
 		return;
 	}
@@ -115,6 +116,12 @@ exchange_reserve(struct exchange *x)
 	return x->len < x->size ? 0 : buffer_grow(x, x->size * 2);
 }
 
+static bool
+has_body(const struct http_request *request)
+{
+	return request->chunked || request->content_length > 0;
+}
+
 int
 exchange_parse(struct exchange_pool *pool, struct exchange *x)
 {
@@ -128,10 +135,13 @@ exchange_parse(struct exchange_pool *pool, struct exchange *x)
 		return (int)n;
 	}
 	x->head = (size_t)n;
-	/* before there are views into the buffer */
-	if (x->size - x->head < BODY_ROOM && buffer_grow(x, x->head + BUFFER_SIZE) == -1)
-		return -500;
 	n = http_request_parse(&x->request, x->buf, x->head, limits);
+	if (n == 0 && has_body(&x->request) && x->size - x->head < BODY_ROOM) {
+		if (buffer_grow(x, x->head + BODY_ROOM) == -1)
+			return -500;
+		n = http_request_parse(
+		    &x->request, x->buf, x->head, limits); /* it may have moved */
+	}
 	return n == 0 ? 1 : -(int)n;
 }
 
