@@ -38,6 +38,8 @@ def count_program(count, test):
     failed = cases(output, "RUN") - passed - skipped
     count.passed += len(passed)
     count.skipped += len(skipped)
+    if skipped:
+        print("skipped: %s: %s" % (test["name"], ", ".join(sorted(skipped))))
     if failed or test["result"] != "OK":
         print(output)
         what = ", ".join(sorted(failed)) or "the program: " + test["result"]
