@@ -386,6 +386,25 @@ def test_an_exit_handler_that_fails(serve, folder):
     assert server.stdout_text() == "still run\n"
 
 
+def test_exit_in_a_signal_handler(serve, folder):
+    write(
+        folder,
+        "exits.py",
+        """
+        import atexit, signal, sys
+        from loadable import respond
+        signal.signal(signal.SIGTERM, lambda *args: sys.exit(0))
+        atexit.register(print, "exit handlers run")
+        app = respond("exits")
+        """,
+    )
+    server = serve("exits:app", chdir=str(folder))
+    assert fetch(server) == "exits"
+    assert server.stop() == 0
+    assert server.stdout_text() == "exit handlers run\n"
+    assert "SystemExit" not in server.log_text()
+
+
 def test_abort_leaves_the_stacks(serve, folder):
     write(
         folder,

@@ -166,15 +166,32 @@ interpreter_signal_fd(void)
 	return signal_pipe[0];
 }
 
+/*
+ * sys.exit() in a handler is how an application says that it wants to end: it may have
+ * put this handler in place of ours, which would have stopped the worker.
+ */
+static void
+signal_handler_raised(PyObject *exception)
+{
+	if (!PyErr_GivenExceptionMatches(exception, PyExc_SystemExit))
+		error_log("Error in a signal handler", exception);
+	else if (kill(getpid(), SIGQUIT) == -1)
+		log_error("kill");
+}
+
 void
 interpreter_signals(void)
 {
+	PyObject *exception;
 	char numbers[64];
 
 	while (read(signal_pipe[0], numbers, sizeof(numbers)) > 0)
 		; /* which ones, Python knows */
-	while (PyErr_CheckSignals() == -1)
-		error_log_current("Error in a signal handler");
+	while (PyErr_CheckSignals() == -1) {
+		exception = error_take();
+		signal_handler_raised(exception);
+		Py_DECREF(exception);
+	}
 }
 
 int
