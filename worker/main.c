@@ -196,6 +196,7 @@ main(int argc, char **argv)
 	take_listeners(&contract, &fds);
 	contract.control = fds_claim(&fds, CONTRACT_FD_CONTROL);
 	contract.row = take_scoreboard(&scoreboard, &fds);
+	contract.scoreboard = &scoreboard;
 	fds_close(&fds);
 	prepare_process(&contract.settings);
 

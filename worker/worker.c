@@ -34,9 +34,13 @@
 /* Accepted at one wake-up: one, when other workers wake for the same connection. */
 #define ACCEPT_ALONE  16
 #define ACCEPT_SHARED 1
+#define ACCEPT_LEFT   4 /* of what the others have left to us */
 
 /* After accept(2) has failed for want of something, try again then. */
-#define ACCEPT_PAUSE_USECS 100000
+#define ACCEPT_RETRY_USECS 100000
+
+/* How long others have the first go at what waits, when we have more than our share. */
+#define ACCEPT_YIELD_USECS 1000
 
 /* How long exit handlers may take when the worker is to exit at once. */
 #define QUICK_LEAVE_SECS 1
@@ -63,6 +67,7 @@ struct worker {
 	struct acceptor *acceptors;
 	bool accepting;           /* their events are on */
 	bool accept_paused;       /* until the timer accept_pause */
+	bool accept_yielded;      /* others have had their go */
 	int64_t accept_warned_at; /* when accept's failure was last logged */
 
 	struct green *main_thread;
@@ -80,7 +85,6 @@ worker_beat(struct worker *w)
 	atomic_store(&row->heartbeat, scoreboard_now());
 	if (w->conns == NULL)
 		return;
-	atomic_store(&row->connections, (uint32_t)conns_count(w->conns));
 	atomic_store(&row->in_flight, (uint32_t)conns_in_flight(w->conns));
 	atomic_store(&row->served, conns_served(w->conns));
 }
@@ -114,6 +118,24 @@ accepting_update(struct worker *w)
 }
 
 static void
+connections_changed(struct worker *w)
+{
+	atomic_store_explicit(
+	    &w->contract->row->connections, (uint32_t)conns_count(w->conns), memory_order_relaxed);
+	accepting_update(w);
+}
+
+static void
+accepting_pause(struct worker *w, suseconds_t usecs)
+{
+	struct timeval pause = {0, usecs};
+
+	w->accept_paused = true;
+	evtimer_add(w->accept_pause, &pause);
+	accepting_update(w);
+}
+
+static void
 on_accept_pause(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
@@ -128,16 +150,52 @@ on_accept_pause(evutil_socket_t fd, short what, void *arg)
 static void
 accept_failed(struct worker *w)
 {
-	struct timeval pause = {0, ACCEPT_PAUSE_USECS};
 	int64_t now = green_now();
 
 	if (w->accept_warned_at == 0 || now - w->accept_warned_at >= NS_PER_SEC) {
 		log_warn("accept");
 		w->accept_warned_at = now;
 	}
-	w->accept_paused = true;
-	evtimer_add(w->accept_pause, &pause);
-	accepting_update(w);
+	accepting_pause(w, ACCEPT_RETRY_USECS);
+}
+
+/*
+ * Whether we have clearly more connections than the workers have on average. The one
+ * that is awake takes a burst of connections before the others have woken up, and
+ * keeps those that live long.
+ */
+static bool
+has_more_than_its_share(const struct worker *w)
+{
+	const struct scoreboard *sb = w->contract->scoreboard;
+	uint64_t all = 0, workers = 0;
+
+	for (size_t i = 0; i < sb->nrows; i++) {
+		const struct scoreboard_row *row = &sb->rows[i];
+
+		if (atomic_load_explicit(&row->state, memory_order_relaxed) != SCOREBOARD_READY)
+			continue;
+		all += atomic_load_explicit(&row->connections, memory_order_relaxed);
+		workers++;
+	}
+	return conns_count(w->conns) * workers > all + all / 8 + workers;
+}
+
+/* How many to accept now; 0: others may, and if they do not we look again. */
+static int
+accept_share(struct worker *w)
+{
+	if (w->contract->settings.workers == 1)
+		return ACCEPT_ALONE;
+	if (w->accept_yielded) {
+		w->accept_yielded = false;
+		return ACCEPT_LEFT;
+	}
+	if (!has_more_than_its_share(w))
+		return ACCEPT_SHARED;
+	w->accept_yielded = true;
+	accepting_pause(w, ACCEPT_YIELD_USECS);
+	return 0;
 }
 
 /* Errors of one connection, or of the network it comes over: accept(2). */
@@ -166,7 +224,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 {
 	struct acceptor *a = arg;
 	struct worker *w = a->worker;
-	int batch = w->contract->settings.workers > 1 ? ACCEPT_SHARED : ACCEPT_ALONE;
+	int batch = accept_share(w);
 
 	(void)what;
 	while (w->accepting && batch-- > 0) {
@@ -175,7 +233,7 @@ on_acceptable(evutil_socket_t fd, short what, void *arg)
 
 		if (s != -1) {
 			conns_add(w->conns, s, a->listener, &peer);
-			accepting_update(w);
+			connections_changed(w);
 		} else if (errno == EAGAIN) {
 			return;
 		} else if (!accept_may_go_on(errno)) {
@@ -216,7 +274,7 @@ on_connection_closed(void *arg)
 {
 	struct worker *w = arg;
 
-	accepting_update(w);
+	connections_changed(w);
 	leave_when_empty(w);
 }
 

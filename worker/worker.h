@@ -15,9 +15,10 @@ struct worker_contract {
 	struct settings settings;
 	struct listener *listeners;
 	size_t nlisteners;
-	int control;                   /* to the master; -1: none */
-	struct scoreboard_row *row;    /* ours */
-	struct access_log *access_log; /* NULL: none */
+	int control;                         /* to the master; -1: none */
+	struct scoreboard_row *row;          /* ours */
+	const struct scoreboard *scoreboard; /* everybody's; nrows is 0: there is none */
+	struct access_log *access_log;       /* NULL: none */
 };
 
 /* Load the application and serve until it is time to stop. Returns an enum worker_exit. */

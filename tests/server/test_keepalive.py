@@ -1,5 +1,6 @@
 """A connection's life: reuse, pipelining, idle time, its end, and the worker's end."""
 
+import collections
 import signal
 import socket
 import time
@@ -295,3 +296,14 @@ def test_max_requests_jitter():
             assert w.wait() == 0
     assert min(lives) >= 10 and max(lives) <= 100
     assert len(set(lives)) > 1
+
+
+def test_connections_are_shared_between_workers(serve):
+    """A burst of long-lived ones does not stay with the worker that happened to be awake."""
+    server = serve("serve_cases", workers=4)
+    conns = [server.connect() for _ in range(80)]
+    pids = collections.Counter()
+    for conn in conns:
+        with conn:
+            pids[fetch(conn, "/pid").body] += 1
+    assert len(pids) == 4 and max(pids.values()) <= 40, pids
