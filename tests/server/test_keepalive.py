@@ -3,6 +3,7 @@
 import collections
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -307,3 +308,31 @@ def test_connections_are_shared_between_workers(serve):
         with conn:
             pids[fetch(conn, "/pid").body] += 1
     assert len(pids) == 4 and max(pids.values()) <= 40, pids
+
+
+def test_no_request_is_lost_while_workers_are_replaced(serve):
+    """By max_requests and by HUP, under clients that never stop asking."""
+    server = serve("serve_cases", workers=2, max_requests=150, max_requests_jitter=100)
+    failures, done = [], threading.Event()
+
+    def ask():
+        try:
+            while not done.is_set():
+                with server.connect() as conn:
+                    while fetch(conn, "/a").header("Connection") == "keep-alive":
+                        pass
+        except Exception as error:
+            failures.append(repr(error))
+
+    clients = [threading.Thread(target=ask) for _ in range(8)]
+    for client in clients:
+        client.start()
+    try:
+        server.wait_log("Autorestarting worker after current request.", 20, count=10)
+        server.signal(signal.SIGHUP)
+        server.wait_log("Autorestarting worker after current request.", 20, count=20)
+    finally:
+        done.set()
+        for client in clients:
+            client.join()
+    assert failures == []
