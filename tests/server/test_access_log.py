@@ -184,7 +184,7 @@ def test_pipe_without_a_reader(fifo):
         assert w.log().count("lines are lost") == 1
         reader = os.open(fifo, os.O_RDONLY)
         fetch(conn, "/c")
-        assert os.read(reader, 100) == b"/c\n"
+        assert any(os.read(reader, 100).endswith(b"/c\n") for _ in range(3))
         os.close(reader)
 
 
