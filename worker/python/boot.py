@@ -187,6 +187,30 @@ def forget_thread():
     threading._active.pop(threading.get_ident(), None)
 
 
+def _forked():
+    """In a child that a request forked, its thread is the main one, whatever it was before.
+
+    Python 3.13 sees to it (gh-102512); before, a main thread that is a _DummyThread
+    makes threading._shutdown, and with it every multiprocessing child, fail at its end.
+    """
+    main = threading.main_thread()
+    if isinstance(main, threading._DummyThread) and hasattr(main, "_set_tstate_lock"):
+        main.__class__ = threading._MainThread
+        main._name = "MainThread"
+        main._daemonic = False
+        main._set_tstate_lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def exit_status(error):
+    """What the interpreter makes of a SystemExit."""
+    if error.code is None:
+        return 0
+    return error.code & 255 if isinstance(error.code, int) else 1
+
+
 def flush():
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -10,6 +10,7 @@
 #include "worker/python/environ.h"
 #include "worker/python/errors.h"
 #include "worker/python/file_wrapper.h"
+#include "worker/python/forked.h"
 #include "worker/python/input.h"
 #include "worker/python/interpreter.h"
 #include "worker/python/load.h"
@@ -75,6 +76,7 @@ run(struct app *app, struct app_exchange *x, PyObject *env, PyObject *start_resp
 
 	result =
 	    PyObject_Vectorcall(app->callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+	forked_check();
 	if (result == NULL) {
 		request_failed(x, input);
 		return;
@@ -188,6 +190,7 @@ python_load(const struct app_config *config, struct app **result)
 		thread_close_all();
 		return code;
 	}
+	forked_watch();
 	thread_adopt();
 	*result = app;
 	return 0;

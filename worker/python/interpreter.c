@@ -238,12 +238,24 @@ interpreter_stop(bool join)
 	Py_XDECREF(result);
 }
 
-void
-interpreter_forget_thread(void)
+static void
+boot_call_quietly(const char *function)
 {
-	PyObject *result = interpreter_call("forget_thread", NULL, 0);
+	PyObject *result = interpreter_call(function, NULL, 0);
 
 	if (result == NULL)
 		PyErr_Clear();
 	Py_XDECREF(result);
+}
+
+void
+interpreter_flush(void)
+{
+	boot_call_quietly("flush");
+}
+
+void
+interpreter_forget_thread(void)
+{
+	boot_call_quietly("forget_thread");
 }

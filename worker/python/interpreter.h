@@ -28,6 +28,9 @@ int interpreter_start(const struct app_config *);
  */
 void interpreter_stop(bool join);
 
+/* Flush sys.stdout and sys.stderr. Swallows exceptions. */
+void interpreter_flush(void);
+
 /*
  * Signals for which the application has set a handler (signal.signal): the descriptor is
  * readable when some came; interpreter_signals, attached on the main thread, runs the

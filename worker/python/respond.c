@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "worker/python/file_wrapper.h"
+#include "worker/python/forked.h"
 #include "worker/python/start_response.h"
 
 static PyObject *name_close; /* owned, interned */
@@ -99,6 +100,7 @@ respond_each(struct http_response *response, PyObject *start_response, PyObject 
 	if (iterator == NULL)
 		return -1;
 	while (!gone && (data = PyIter_Next(iterator)) != NULL) {
+		forked_check();
 		if (check_bytes(data) == 0 && PyBytes_GET_SIZE(data) > 0 &&
 		    check_started(response) == 0)
 			gone = send_part(response, start_response, data, false);
@@ -107,6 +109,7 @@ respond_each(struct http_response *response, PyObject *start_response, PyObject 
 			break;
 	}
 	Py_DECREF(iterator);
+	forked_check();
 	if (PyErr_Occurred())
 		return -1;
 	if (gone)
