@@ -151,8 +151,8 @@ entry_register(int fd, struct fd_entry *e)
 		return -1;
 	}
 	errno = 0;
-	event_assign(&e->event, green_base, fd,
-	    EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_edge, e);
+	event_assign(&e->event, green_base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+	    on_edge, e);
 	if (event_add(&e->event, NULL) == -1) {
 		if (errno == 0)
 			errno = ENOMEM;

@@ -25,9 +25,8 @@ struct green {
 	bool timed_out;
 	bool used; /* ran since the stack was last trimmed */
 	bool retiring;
-	bool exited;              /* green_main is over: the kernel half may end */
-	_Atomic uint32_t release; /* futex: the kernel half sleeps while it is 0 */
-	struct green_job *job;
+	bool exited;                    /* green_main is over: the kernel half may end */
+	_Atomic uint32_t release;       /* futex: the kernel half sleeps while it is 0 */
 	struct event timer;             /* for green_park's deadline */
 	TAILQ_ENTRY(green) link;        /* on the run queue, the idle list or the dying list */
 	_Atomic(struct green *) remote; /* next on the list of those woken from other OS threads */

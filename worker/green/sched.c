@@ -22,6 +22,7 @@
  * time. */
 #define ROUNDS            16
 #define HOUSEKEEPING_SECS 1
+#define SPAWN_AT_ONCE     16
 #define SPAWN_RETRY_USECS 50000
 
 struct event_base *green_base;
@@ -35,7 +36,7 @@ static struct {
 	struct green_list idle;              /* pooled, the one used last first */
 	struct green_list dying;             /* their kernel half is ending */
 	struct green_job *jobs, **jobs_tail; /* that wait for a thread */
-	size_t njobs;
+	size_t njobs, budget;                /* budget: how many may still be begun in this pass */
 	size_t threads, busy, nidle,
 	    idle_low;  /* idle_low: least nidle since the last housekeeping */
 	size_t unborn; /* created, their kernel half is still starting */
@@ -224,12 +225,13 @@ job_take(void)
 {
 	struct green_job *job = rt.jobs;
 
-	if (job != NULL) {
-		rt.jobs = job->next;
-		if (rt.jobs == NULL)
-			rt.jobs_tail = &rt.jobs;
-		rt.njobs--;
-	}
+	if (job == NULL || rt.budget == 0)
+		return NULL;
+	rt.jobs = job->next;
+	if (rt.jobs == NULL)
+		rt.jobs_tail = &rt.jobs;
+	rt.njobs--;
+	rt.budget--;
 	return job;
 }
 
@@ -239,13 +241,20 @@ green_go_idle(struct green *g)
 	rt.busy--;
 	rt.nidle++;
 	TAILQ_INSERT_HEAD(&rt.idle, g, link);
-	/* nobody but green_run and housekeeping knows an idle thread: no wake can come early */
-	atomic_store(&g->state, GREEN_PARKED);
-	green_suspend(g);
+	green_suspend(g); /* nobody wakes an idle thread: green_leave_idle and green_resume */
 	atomic_store(&g->state, GREEN_RUNNING);
 }
 
-/* A pooled thread's life, on its own stack. */
+static void
+green_leave_idle(struct green *g)
+{
+	TAILQ_REMOVE(&rt.idle, g, link);
+	if (--rt.nidle < rt.idle_low)
+		rt.idle_low = rt.nidle;
+	rt.busy++;
+}
+
+/* A pooled thread's life, on its own stack: job after job, as long as none parks and some wait. */
 _Noreturn void
 green_main(void *arg)
 {
@@ -253,11 +262,8 @@ green_main(void *arg)
 
 	atomic_store(&g->state, GREEN_RUNNING);
 	for (;;) {
-		struct green_job *job = g->job;
+		struct green_job *job = job_take();
 
-		g->job = NULL;
-		if (job == NULL)
-			job = job_take();
 		if (job != NULL)
 			job->fn(job->arg);
 		else if (g->retiring)
@@ -279,11 +285,14 @@ green_born(struct green *g)
 	remote_push(&rt.born, g);
 }
 
-/* Have as many threads on their way as jobs wait; on a limit, try again a little later. */
+/*
+ * Jobs wait and all threads are parked: have some more on their way. Not one for each job: most
+ * jobs never park. On a limit, try again a little later.
+ */
 static void
 spawn_threads(void)
 {
-	while (rt.unborn < rt.njobs) {
+	while (rt.unborn < rt.njobs && rt.unborn < SPAWN_AT_ONCE) {
 		struct green *g = green_thread_new(rt.config.stack_size);
 
 		if (g == NULL) {
@@ -309,22 +318,12 @@ on_retry(evutil_socket_t fd, short what, void *arg)
 void
 green_run(struct green_job *job)
 {
-	struct green *g = TAILQ_FIRST(&rt.idle);
-
-	if (g != NULL) {
-		TAILQ_REMOVE(&rt.idle, g, link);
-		if (--rt.nidle < rt.idle_low)
-			rt.idle_low = rt.nidle;
-		rt.busy++;
-		g->job = job;
-		green_wake(g);
-		return;
-	}
 	job->next = NULL;
 	*rt.jobs_tail = job;
 	rt.jobs_tail = &job->next;
 	rt.njobs++;
-	spawn_threads();
+	if (TAILQ_EMPTY(&rt.idle) && rt.unborn == 0)
+		spawn_threads(); /* so that the loop, should it wait, is woken for the job */
 }
 
 /* A thread that ended leaves its stack: let the kernel half go, and join it later. */
@@ -343,11 +342,9 @@ green_retire_idle(size_t n)
 	struct green *g;
 
 	while (n-- > 0 && (g = TAILQ_LAST(&rt.idle, green_list)) != NULL) {
-		TAILQ_REMOVE(&rt.idle, g, link);
-		rt.nidle--;
-		rt.busy++;
+		green_leave_idle(g);
 		g->retiring = true;
-		green_wake(g);
+		green_enqueue(g);
 	}
 }
 
@@ -421,6 +418,14 @@ drain_remote(void)
 	green_fd_drain_closed();
 }
 
+static void
+run_one(struct green *g)
+{
+	green_resume(g);
+	if (g->exited)
+		green_bury(g);
+}
+
 /* Those that are runnable now; who becomes so meanwhile waits for the next round. */
 static void
 run_queue(void)
@@ -432,10 +437,25 @@ run_queue(void)
 	TAILQ_CONCAT(&now, &rt.run, link);
 	while ((g = TAILQ_FIRST(&now)) != NULL) {
 		TAILQ_REMOVE(&now, g, link);
-		green_resume(g);
-		if (g->exited)
-			green_bury(g);
+		run_one(g);
 	}
+}
+
+/*
+ * The jobs that wait: the thread used last takes them one after another, with its stack and its
+ * thread-local memory still in the processor's caches, until one parks; then the next thread.
+ */
+static void
+run_jobs(void)
+{
+	struct green *g;
+
+	while (rt.budget > 0 && rt.jobs != NULL && (g = TAILQ_FIRST(&rt.idle)) != NULL) {
+		green_leave_idle(g);
+		run_one(g);
+	}
+	if (rt.jobs != NULL && TAILQ_EMPTY(&rt.idle))
+		spawn_threads();
 }
 
 static int
@@ -443,13 +463,16 @@ loop_pass(void)
 {
 	int flags = EVLOOP_ONCE;
 
-	if (!TAILQ_EMPTY(&rt.run) || atomic_load(&rt.poked))
+	if (!TAILQ_EMPTY(&rt.run) || (rt.jobs != NULL && !TAILQ_EMPTY(&rt.idle)) ||
+	    atomic_load(&rt.poked))
 		flags |= EVLOOP_NONBLOCK;
 	if (event_base_loop(green_base, flags) == -1)
 		return -1;
 	drain_remote();
+	rt.budget = rt.njobs; /* those that come meanwhile wait for the next pass */
 	for (int i = 0; i < ROUNDS && !TAILQ_EMPTY(&rt.run); i++)
 		run_queue();
+	run_jobs();
 	if (rt.on_pass != NULL)
 		rt.on_pass(rt.on_pass_arg);
 	return 0;
