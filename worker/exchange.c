@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "worker/access_log.h"
 #include "worker/green/green.h"
 
@@ -191,30 +192,17 @@ exchange_log(const struct exchange_config *config, struct exchange *x)
 	}
 }
 
-/* Drop the rest of the body, if that is little and soon; false: it is not. */
-static bool
-body_drain(struct exchange *x)
+/* PEP 3333 leaves it to the server; a body of another length breaks the framing: RFC 9112
+ * section 6.3. */
+static void
+log_length(const struct exchange *x)
 {
-	int64_t deadline = green_deadline(DRAIN_NS), left;
-	size_t dropped = 0;
-	const char *p;
-	ssize_t n;
+	const struct http_request *q = &x->request;
 
-	/* a client that was never told to go on will not send it: RFC 9110 section 10.1.1 */
-	if (x->body.expect_continue)
-		return x->body.done;
-	while (!x->body.done) {
-		left = deadline - green_now();
-		if (left <= 0 || dropped > DRAIN_BYTES)
-			return false;
-		x->input.timeout = left;
-		n = http_body_peek(&x->body, &p);
-		if (n <= 0)
-			return n == 0;
-		http_body_skip(&x->body, (size_t)n);
-		dropped += (size_t)n;
-	}
-	return true;
+	if (x->response.cut || x->response.cut_short)
+		log_warnx("%.*s %.*s: the response is %s than its Content-Length says",
+		    (int)q->method.n, q->method.p, (int)q->target.n, q->target.p,
+		    x->response.cut ? "longer, and cut," : "shorter");
 }
 
 /* What was received beyond this request moves to the front: the next one. */
@@ -236,10 +224,12 @@ exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 	if (!x->response.finished)
 		(void)http_response_error(
 		    &x->response, x->body.error != 0 ? x->body.error : 500, "");
+	log_length(x);
 	exchange_log(config, x);
 	if (x->response.failed)
 		return EXCHANGE_CLOSE;
-	if (x->response.keep_alive && body_drain(x)) {
+	if (x->response.keep_alive &&
+	    http_body_drain(&x->body, DRAIN_BYTES, green_deadline(DRAIN_NS))) {
 		buffer_advance(x);
 		return EXCHANGE_NEXT;
 	}

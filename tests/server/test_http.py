@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import Closed
+from harness import Closed, wait_for
 from worker_by_hand import serving
 
 
@@ -192,9 +192,10 @@ def test_application_fails_late(conn):
         fetch(conn, "/fail_late")
 
 
-def test_body_shorter_than_announced(conn):
+def test_body_shorter_than_announced(worker, conn):
     with pytest.raises(Closed):
         fetch(conn, "/cut")
+    wait_for(lambda: "GET /cut: the response is shorter than its Content-Length says" in worker.log())
 
 
 def test_requests_overlap(worker):

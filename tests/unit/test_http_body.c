@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "worker/green/green.h"
 #include "worker/http/body.h"
 #include "worker/http/request.h"
 
@@ -572,7 +573,7 @@ test_continue_only_once(void **state)
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_string_equal(client.told, continue_line);
 	assert_string_equal(peer_got(&f), "");
-	assert_true(http_body_drain(&f.body, 0));
+	assert_true(http_body_drain(&f.body, 0, GREEN_NEVER));
 	close_fixture(&f);
 }
 
@@ -615,7 +616,7 @@ test_no_continue_when_bytes_are_there(void **state)
 
 	open_expecting(&f, 0, "");
 	assert_int_equal(http_body_read(&f.body, c, sizeof(c)), 0);
-	assert_true(http_body_drain(&f.body, 0));
+	assert_true(http_body_drain(&f.body, 0, GREEN_NEVER));
 	assert_string_equal(peer_got(&f), "");
 	close_fixture(&f);
 }
@@ -678,7 +679,7 @@ test_drain(void **state)
 			open_fixture(
 			    &f, rows[i].length, SOCK_STREAM, rows[i].input, strlen(rows[i].input));
 		feed(&f, "GET", 0, 0);
-		if (http_body_drain(&f.body, rows[i].max) != rows[i].usable)
+		if (http_body_drain(&f.body, rows[i].max, GREEN_NEVER) != rows[i].usable)
 			fail_msg("row %zu", i);
 		assert_string_equal(peer_got(&f), "");
 		close_fixture(&f);
@@ -701,7 +702,11 @@ test_reset_and_timeout(void **state)
 	assert_int_equal(http_body_read(&f.body, c, sizeof(c)), -1);
 	assert_int_equal(errno, ECONNRESET);
 	assert_int_equal(f.body.error, 400);
-	assert_false(http_body_drain(&f.body, 100));
+	assert_false(http_body_drain(&f.body, 100, GREEN_NEVER));
+	close_fixture(&f);
+
+	open_fixture(&f, 5, SOCK_STREAM, "he", 2);
+	assert_false(http_body_drain(&f.body, 100, green_deadline(5 * MS))); /* not body_timeout */
 	close_fixture(&f);
 
 	open_fixture(&f, CHUNKED, SOCK_STREAM, "5\r\nhe", 5);

@@ -486,6 +486,48 @@ test_slow_reader(void **state)
 	}
 }
 
+/* So slowly that the socket is not writable again for longer than send_timeout. */
+static void *
+reader_crawl(void *arg)
+{
+	struct reader *r = arg;
+	struct timespec pause = {0, 40 * MS};
+	ssize_t n;
+
+	for (int i = 0; (n = recv(r->fd, r->data + r->n, 32768, 0)) > 0; i++) {
+		r->n += (size_t)n;
+		if (i < 20)
+			(void)nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+static void
+test_crawling_reader_is_not_given_up(void **state)
+{
+	struct reader r = {.data = malloc(LONG + 65536 + 1024)};
+	int size = 400000;
+	struct fixture f;
+	pthread_t thread;
+	const char *body;
+
+	(void)state;
+	assert_non_null(r.data);
+	open_fixture(&f, "GET", 1);
+	r.fd = f.peer;
+	f.resp.send_timeout = 200 * MS;
+	(void)setsockopt(f.resp.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	assert_int_equal(pthread_create(&thread, NULL, reader_crawl, &r), 0);
+	assert_int_equal(set_status(&f, "200 OK"), 0);
+	http_response_length(&f.resp, LONG);
+	assert_int_equal(http_response_write(&f.resp, long_text, LONG), 0);
+	assert_int_equal(http_response_finish(&f.resp), 0);
+	assert_int_equal(join_reader(&f, &r, thread, &body), LONG);
+	assert_memory_equal(body, long_text, LONG);
+	free(r.data);
+	close_fixture(&f);
+}
+
 static void
 test_reader_that_stopped(void **state)
 {
@@ -796,6 +838,7 @@ main(void)
 	    cmocka_unit_test(test_second_status),
 	    cmocka_unit_test(test_reuse),
 	    cmocka_unit_test(test_slow_reader),
+	    cmocka_unit_test(test_crawling_reader_is_not_given_up),
 	    cmocka_unit_test(test_reader_that_stopped),
 	    cmocka_unit_test(test_reader_that_left),
 	    cmocka_unit_test(test_sendfile),

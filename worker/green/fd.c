@@ -12,7 +12,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "worker/green/internal.h"
 #include "worker/green/real.h"
@@ -138,19 +137,11 @@ entry_unregister(struct fd_entry *e)
 static int
 entry_register(int fd, struct fd_entry *e)
 {
-	struct stat st;
-
 	if (atomic_load(&e->stale))
 		entry_unregister(e);
 	if (atomic_load(&e->registered))
 		return 0;
-	if (fstat(fd, &st) == -1)
-		return -1;
-	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) {
-		errno = EPERM;
-		return -1;
-	}
-	errno = 0;
+	errno = 0; /* epoll_ctl(2) knows what cannot be waited for: EPERM for a regular file */
 	event_assign(&e->event, green_base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
 	    on_edge, e);
 	if (event_add(&e->event, NULL) == -1) {

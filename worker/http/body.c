@@ -404,10 +404,10 @@ http_body_read(struct http_body *body, void *dst, size_t n)
 }
 
 bool
-http_body_drain(struct http_body *body, uint64_t max)
+http_body_drain(struct http_body *body, uint64_t max, int64_t deadline)
 {
 	const char *p;
-	ssize_t n;
+	ssize_t n = 0;
 
 	/* Whether a client that was not told to continue sends the body all the same, nobody knows.
 	 */
@@ -415,11 +415,17 @@ http_body_drain(struct http_body *body, uint64_t max)
 		return false;
 	if (!body->chunked && (uint64_t)body->left > max)
 		return false;
-	while ((n = http_body_peek(body, &p)) > 0) {
-		http_body_skip(body, (size_t)n);
-		if ((uint64_t)n > max)
+	while (!body->done) {
+		int64_t left = deadline == GREEN_NEVER ? -1 : deadline - green_now();
+
+		if (left <= 0 && left != -1)
 			return false;
+		body->in->timeout = left;
+		n = http_body_peek(body, &p);
+		if (n <= 0 || (uint64_t)n > max)
+			return n == 0;
+		http_body_skip(body, (size_t)n);
 		max -= (uint64_t)n;
 	}
-	return n == 0;
+	return true;
 }

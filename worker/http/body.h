@@ -58,10 +58,10 @@ void http_body_skip(struct http_body *, size_t n);
 ssize_t http_body_read(struct http_body *, void *dst, size_t n);
 
 /*
- * Before the next request: read and drop the rest, up to max bytes. Returns
- * whether the connection can be used on (false: too much, broken, or the client waits
- * for a 100 that was never sent).
+ * Before the next request: read and drop the rest, up to max bytes and until the deadline
+ * (GREEN_NEVER: none). Returns whether the connection can be used on (false: too much, broken, or
+ * the client waits for a 100 that was never sent).
  */
-bool http_body_drain(struct http_body *, uint64_t max);
+bool http_body_drain(struct http_body *, uint64_t max, int64_t deadline);
 
 #endif

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -341,14 +343,35 @@ fail(struct http_response *resp, int error)
 	return -1;
 }
 
-/* After an attempt that would have blocked; *deadline is -1 after progress. */
+/* Bytes that the peer has not taken yet. */
+static int
+unsent(int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, SIOCOUTQ, &n) == 0 ? n : 0;
+}
+
+/*
+ * After an attempt that would have blocked; *deadline is -1 after progress. The socket becomes
+ * writable only when a third of its buffer is free: a peer that takes less meanwhile is slow, not
+ * stuck.
+ */
 static int
 wait_writable(struct http_response *resp, int64_t *deadline)
 {
+	int before = unsent(resp->fd), now;
+
 	if (*deadline == -1)
 		*deadline = green_deadline(resp->send_timeout);
 	resp->unwaited = 0;
-	return green_fd_wait(resp->fd, GREEN_WRITE, *deadline);
+	while (green_fd_wait(resp->fd, GREEN_WRITE, *deadline) == -1) {
+		if (errno != ETIMEDOUT || (now = unsent(resp->fd)) >= before)
+			return -1;
+		before = now;
+		*deadline = green_deadline(resp->send_timeout);
+	}
+	return 0;
 }
 
 /* A peer that reads faster than the application writes would never let others run. */
