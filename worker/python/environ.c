@@ -1,7 +1,6 @@
 /* environ: a copy of the template with what differs from request to request on top. */
 #include "worker/python/environ.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "worker/app/app.h"
