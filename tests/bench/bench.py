@@ -11,11 +11,13 @@ import os
 import resource
 import signal
 
+from blocking import BlockingScenario
 from load import LOADS
+from memory import MemoryScenario
 from servers import ROOT
 from tables import table
 
-SCENARIOS = {**LOADS}
+SCENARIOS = {**LOADS, "blocking": BlockingScenario(), "memory": MemoryScenario()}
 
 
 def arguments():

@@ -10,9 +10,10 @@ def table(columns, rows):
     return "\n".join("| %s |" % " | ".join(text.ljust(width) for text, width in zip(row, widths)) for row in cells)
 
 
-def spread(figures, form):
+def spread(figures, form, unit=""):
     """Median and range."""
-    return "%s (%s–%s)" % tuple(form % figure for figure in (median(figures), min(figures), max(figures)))
+    middle, low, high = (form % figure for figure in (median(figures), min(figures), max(figures)))
+    return "%s%s (%s–%s)" % (middle, unit, low, high)
 
 
 def verdict(targets):
