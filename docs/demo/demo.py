@@ -12,6 +12,7 @@ import selectors
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -20,50 +21,58 @@ from flask import Flask, Response, abort, render_template, request
 app = Flask(__name__)
 SECONDS = 0.5
 MOST = 500
+PATIENCE = 30
 handover = queue.Queue()
 
 
-def sleep(base, n):
+def sleep(n):
     time.sleep(SECONDS)
-    return "slept"
 
 
-def sqlite(base, n):
+def sqlite(n):
     with sqlite3.connect(":memory:") as db:
         db.create_function("wait", 1, time.sleep)  # C calls Python calls C
         db.execute("SELECT wait(?)", (SECONDS,)).fetchone()
-    return "selected"
 
 
-def http(base, n):
-    with urllib.request.urlopen(base + "slow/sleep") as answer:
+def http(n):
+    with urllib.request.urlopen(here() + "/slow/sleep") as answer:
         return answer.read()
 
 
-def process(base, n):
-    return subprocess.run(["sleep", str(SECONDS)], check=True, capture_output=True).stdout
+def process(n):
+    subprocess.run(["sleep", str(SECONDS)], check=True)
 
 
-def handed(base, n):
+def handed(n):
     if n % 2:
         time.sleep(SECONDS)
         handover.put("from request %d" % n)
-        return "put"
-    return handover.get(timeout=10)
+    else:
+        return handover.get(timeout=PATIENCE)
 
 
 KINDS = {
     "sleep": (sleep, "time.sleep"),
-    "sqlite": (sqlite, "SQLite, waiting inside a query"),
-    "http": (http, "an HTTP request to this server"),
+    "sqlite": (sqlite, "SQLite, within a query"),
+    "http": (http, "HTTP, a request to this server"),
     "process": (process, "a child process"),
     "handed": (handed, "a queue between two requests"),
 }
 
 
+def here():
+    """Where this server listens; not what the client's Host says."""
+    return "http://%s:%s" % (request.environ["SERVER_NAME"], request.environ["SERVER_PORT"])
+
+
+def source(view):
+    return "\n".join(["SECONDS = %s\n" % SECONDS, inspect.getsource(view), inspect.getsource(slow)])
+
+
 @app.get("/")
 def page():
-    kinds = {name: {"title": title, "source": inspect.getsource(view)} for name, (view, title) in KINDS.items()}
+    kinds = {name: {"title": title, "source": source(view)} for name, (view, title) in KINDS.items()}
     return render_template("page.html", kinds=kinds, seconds=SECONDS, most=MOST, pid=os.getpid())
 
 
@@ -71,51 +80,61 @@ def page():
 def slow(kind):
     if kind not in KINDS:
         abort(404)
-    return KINDS[kind][0](request.host_url, request.args.get("n", 0, int))
+    view, _ = KINDS[kind]
+    view(request.args.get("n", 0, int))
+    # Who ran this, as the kernel has it:
+    ids = os.getpid(), threading.get_native_id()
+    return "%d %d" % ids
 
 
 class Client:
     """N requests at once on connections of their own; events() tells what happens to them."""
 
-    def __init__(self, address, host, kind, n):
+    def __init__(self, address, kind):
+        self.address = address
+        self.kind = kind
         self.selector = selectors.DefaultSelector()
         self.start = time.monotonic()
-        self.open = 0
-        for i in range(n):
-            sock = socket.create_connection(address)
-            head = "GET /slow/%s?n=%d HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (kind, i, host)
-            sock.sendall(head.encode())
-            sock.setblocking(False)
-            self.selector.register(sock, selectors.EVENT_READ, [i, b"", self.now()])
-            self.open += 1
+        self.ran_by = set()
 
     def now(self):
         return round(time.monotonic() - self.start, 4)
 
-    def receive(self, key):
-        """An event when the response is complete."""
+    def send(self, i):
+        sock = socket.create_connection(self.address, PATIENCE)
+        head = "GET /slow/%s?n=%d HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n" % (self.kind, i)
+        event = {"i": i, "from": self.now()}
+        self.selector.register(sock, selectors.EVENT_READ, (event, []))
+        sock.sendall(head.encode())
+        return event
+
+    def receive(self, sock, event, pieces):
+        """The event of a response that is complete, else None."""
         try:
-            data = key.fileobj.recv(65536)
-        except BlockingIOError:
-            return None
-        key.data[1] += data
+            data = sock.recv(65536)
+        except OSError:
+            data = b""
+        pieces.append(data)
         if data:
             return None
-        self.selector.unregister(key.fileobj)
-        key.fileobj.close()
-        self.open -= 1
-        i, answer, sent = key.data
-        return {"i": i, "from": sent, "to": self.now(), "ok": answer.startswith(b"HTTP/1.1 200 ")}
+        self.selector.unregister(sock)
+        sock.close()
+        head, _, body = b"".join(pieces).partition(b"\r\n\r\n")
+        ok = head.startswith(b"HTTP/1.1 200 ")
+        if ok:
+            self.ran_by.add(tuple(body.split()))
+        return {**event, "to": self.now(), "ok": ok}
 
-    def events(self):
-        for key in self.selector.get_map().values():
-            yield {"i": key.data[0], "from": key.data[2]}
-        while self.open:
-            for key, _ in self.selector.select(30):
-                event = self.receive(key)
+    def events(self, n):
+        for i in range(n):
+            yield self.send(i)
+        while self.selector.get_map() and self.now() < 2 * PATIENCE:
+            for key, _ in self.selector.select(1):
+                event = self.receive(key.fileobj, *key.data)
                 if event:
                     yield event
-        yield {"total": self.now(), "pid": os.getpid()}
+        processes = {pid for pid, _ in self.ran_by}
+        yield {"total": self.now(), "pid": os.getpid(), "processes": len(processes), "threads": len(self.ran_by)}
 
     def close(self):
         for key in list(self.selector.get_map().values()):
@@ -129,12 +148,12 @@ def run():
     if kind not in KINDS or not 1 <= n <= MOST:
         abort(400)
     n += kind == "handed" and n % 2  # they come in pairs
-    address, host = (request.environ["SERVER_NAME"], int(request.environ["SERVER_PORT"])), request.host
+    address = request.environ["SERVER_NAME"], int(request.environ["SERVER_PORT"])
 
     def lines():
-        client = Client(address, host, kind, n)
+        client = Client(address, kind)
         try:
-            for event in client.events():
+            for event in client.events(n):
                 yield json.dumps(event) + "\n"
         finally:
             client.close()
