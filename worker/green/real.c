@@ -26,7 +26,11 @@ real_lookup(const char *name)
 	return fn;
 }
 
-void
+/*
+ * At the latest before main(): dlsym allocates, and a first call can come from where nothing may
+ * be, such as the leak sanitizer's end, which holds the allocator's locks and yields.
+ */
+__attribute__((constructor)) void
 real_resolve(void)
 {
 	struct real_calls found;
