@@ -2,6 +2,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -14,10 +16,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -1037,6 +1041,60 @@ test_raise(void **state)
 	signal(SIGUSR2, SIG_DFL);
 }
 
+/* ---- kernels and sandboxes that do not know RWF_NOWAIT ---- */
+
+/* From here on preadv2 and pwritev2 are unknown to this process. */
+static int
+refuse_rwf_nowait(void)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_preadv2, 1, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwritev2, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		return -1;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+static void
+without_rwf_nowait(void)
+{
+	struct iovec iov[2] = {{NULL, 0}, {NULL, 0}};
+	bool pipes[2] = {false, true};
+
+	if (refuse_rwf_nowait() == -1)
+		_exit(77); /* a sandbox that allows no further one */
+	if (pwritev2(STDOUT_FILENO, iov, 2, -1, 0) != -1 || errno != ENOSYS || setup(NULL) != 0)
+		_exit(1);
+	run_beside_beat(send_big, &pipes[0]);
+	run_beside_beat(send_big, &pipes[1]);
+	run_beside_beat(receive_all_forms, NULL);
+	run_beside_beat(receive_timeout, NULL);
+	run_beside_beat(files_are_plain, NULL);
+	run_beside_beat(read_eventfd, NULL);
+	_exit(0);
+}
+
+static void
+test_without_rwf_nowait(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0)
+		without_rwf_nowait();
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(status, 0);
+}
+
 int
 main(void)
 {
@@ -1067,6 +1125,7 @@ main(void)
 	    CASE(test_system_and_popen),
 	    CASE(test_children_overlap),
 	    CASE(test_raise),
+	    cmocka_unit_test(test_without_rwf_nowait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -372,7 +372,7 @@ sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 /* ---- read and write: any descriptor ---- */
 
 /* What a descriptor is, asked when a call came back short or empty. */
-enum fd_kind { FD_FILE, FD_PIPE, FD_OTHER };
+enum fd_kind { FD_FILE, FD_PIPE, FD_SOCKET, FD_OTHER };
 
 static enum fd_kind
 fd_kind(int fd)
@@ -388,6 +388,8 @@ fd_kind(int fd)
 		return FD_FILE;
 	case S_IFIFO:
 		return FD_PIPE;
+	case S_IFSOCK:
+		return FD_SOCKET;
 	default:
 		return FD_OTHER;
 	}
@@ -474,22 +476,36 @@ read(int fd, void *buf, size_t n)
 }
 
 /*
- * Without RWF_NOWAIT a pipe that is writable has room for one page: more could block, so
- * it goes in pieces. Others (terminals, devices) take what they are given.
+ * Without RWF_NOWAIT a socket has MSG_DONTWAIT. A pipe that is writable has room for one page:
+ * more could block, so it goes in pieces. Others (terminals, devices) take what they are given.
  */
 static ssize_t
 writev_polled(struct io *io, const struct iovec *iov, int n)
 {
-	struct iovec part = iov[0];
+	struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+	enum fd_kind kind = fd_kind(io->fd);
+	ssize_t r;
 
-	while (!poll_now(io->fd, POLLOUT))
+	for (;;) {
+		while (!poll_now(io->fd, POLLOUT))
+			if (io_wait(io) == -1)
+				return -1;
+		if (kind != FD_SOCKET)
+			break;
+		r = REAL(sendmsg)(io->fd, &msg, MSG_DONTWAIT);
+		if (r != -1 || !would_block())
+			return r;
 		if (io_wait(io) == -1)
 			return -1;
-	if (fd_kind(io->fd) != FD_PIPE)
+	}
+	while (n > 1 && iov->iov_len == 0) {
+		iov++;
+		n--;
+	}
+	if (kind != FD_PIPE)
 		return REAL(writev)(io->fd, iov, n);
-	if (part.iov_len > PIPE_BUF)
-		part.iov_len = PIPE_BUF;
-	return REAL(write)(io->fd, part.iov_base, part.iov_len);
+	return REAL(write)(
+	    io->fd, iov->iov_base, iov->iov_len < PIPE_BUF ? iov->iov_len : PIPE_BUF);
 }
 
 /* One step: what could be written now, after waiting for room for some. */
