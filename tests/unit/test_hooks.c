@@ -1069,7 +1069,7 @@ without_rwf_nowait(void)
 
 	if (refuse_rwf_nowait() == -1)
 		_exit(77); /* a sandbox that allows no further one */
-	if (pwritev2(STDOUT_FILENO, iov, 2, -1, 0) != -1 || errno != ENOSYS || setup(NULL) != 0)
+	if (pwritev2(STDOUT_FILENO, iov, 2, -1, RWF_NOWAIT) != -1 || setup(NULL) != 0)
 		_exit(1);
 	run_beside_beat(send_big, &pipes[0]);
 	run_beside_beat(send_big, &pipes[1]);
