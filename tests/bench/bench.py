@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 
+import report
 from blocking import BlockingScenario
 from load import LOADS
 from memory import MemoryScenario
@@ -26,12 +27,15 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3, help="times that each server has its turn (%(default)s)")
     parser.add_argument("--seconds", type=int, default=3, help="that a turn under wrk takes (%(default)s)")
     parser.add_argument("--build", default=os.path.join(ROOT, "build-release"), help="(%(default)s)")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md, after all scenarios")
     options = parser.parse_args()
     unknown = sorted(set(options.scenario) - set(SCENARIOS))
     if unknown:
         parser.error("no scenario %s; there are %s" % (", ".join(unknown), ", ".join(SCENARIOS)))
     if options.rounds < 1 or options.seconds < 1:
         parser.error("--rounds and --seconds must be at least 1")
+    if options.write and options.scenario:
+        parser.error("--write is for all scenarios")
     options.build = os.path.abspath(options.build)
     return options
 
@@ -46,10 +50,14 @@ def main():
     signal.signal(signal.SIGTERM, interrupt)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sections = {}
     for name in options.scenario or SCENARIOS:
         scenario = SCENARIOS[name]
-        rows = scenario.run(options)
-        print("%s\n\n%s\n" % (scenario.what, table(scenario.columns, rows)), flush=True)
+        sections[name] = "%s\n\n%s\n" % (scenario.what, table(scenario.columns, scenario.run(options)))
+        print(sections[name], flush=True)
+    if options.write:
+        report.write(options, sections)
+        print("written: %s" % report.PATH)
 
 
 if __name__ == "__main__":

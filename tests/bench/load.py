@@ -20,7 +20,7 @@ class Load:
         if not requests or "Non-2xx" in text or (server.keeps and "Socket errors" in text):
             raise SystemExit("%s failed:\n%s\n%s" % (server.name, text, server.log_text()))
         self.rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
-        self.p99 = milliseconds(re.search(r"99%\s+(\S+)", text)[1])
+        self.p99 = milliseconds(re.search(r"^ +99% +(\S+)", text, re.M)[1])
         self.cpu = used / requests * 1e6
 
 
