@@ -109,11 +109,12 @@ access_log_add(struct access_log *log, const struct app_exchange *exchange)
 	    access_format_print(log->format, exchange, green_now(), log->buf + log->len, LINE_SIZE);
 }
 
-/* How much of p[0..n) goes into the next write: for a pipe whole lines, if one fits. */
+/* How much from buf[at] on goes into the next write: for a pipe whole lines, if one fits. */
 static size_t
-write_size(const struct access_log *log, const char *p, size_t n)
+write_size(const struct access_log *log, size_t at)
 {
-	const char *eol;
+	const char *p = &log->buf[at], *eol;
+	size_t n = log->len - at;
 
 	if (log->regular || n <= PIPE_BUF)
 		return n;
@@ -164,16 +165,14 @@ write_all(const struct access_log *log, const char *p, size_t n)
 void
 access_log_flush(struct access_log *log)
 {
-	const char *p, *end;
+	size_t at = 0, n;
 	int rc = 0;
 
 	if (log == NULL || log->len == 0)
 		return;
-	for (p = log->buf, end = p + log->len; p < end && rc == 0;) {
-		size_t n = write_size(log, p, (size_t)(end - p));
-
-		rc = write_all(log, p, n);
-		p += n;
+	for (; at < log->len && rc == 0; at += n) {
+		n = write_size(log, at);
+		rc = write_all(log, &log->buf[at], n);
 	}
 	log->len = 0;
 	if (rc == -1 && !log->failing)
