@@ -37,6 +37,8 @@ def arguments():
     if options.write and options.scenario:
         parser.error("--write is for all scenarios")
     options.build = os.path.abspath(options.build)
+    if not os.path.exists(os.path.join(options.build, "master", "greenicorn")):
+        parser.error("%s is not built: see ./dev bench" % options.build)
     return options
 
 
