@@ -318,6 +318,21 @@ def barrier(n):
 BARRIER = threading.Barrier(100)
 
 
+GATE = threading.Event()
+
+
+@case
+def gate(n):
+    assert GATE.wait(4 * LONG)
+    return n
+
+
+@app.get("/gate/open")
+def open_gate():
+    GATE.set()
+    return "open"
+
+
 class Inside:
     """Counts who is within; most is the highest count."""
 
@@ -605,6 +620,7 @@ def sqlite_function(n):
 def sqlite_file(n):
     """Writers wait for each other by sleeping: a busy timeout."""
     with contextlib.closing(sqlite3.connect(os.environ["TEST_SQLITE"], timeout=LONG)) as db, db:
+        db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN IMMEDIATE")
         db.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER UNIQUE)")
         time.sleep(0.001)

@@ -177,10 +177,10 @@ def test_waits_overlap(server, case):
 
 @pytest.mark.parametrize("case", ["os_fork", "process"])
 def test_forked_children_overlap(server, case):
-    """Each fork copies the whole worker, at 5 to 20 ms of computing."""
+    """Each fork copies the whole worker, at 5 to 20 ms of computing: that part is one after another."""
     took = ask(server, case)
     assert took > WAIT * 0.95
-    assert took < N * WAIT / OVERLAP * 2 * harness.PATIENCE
+    assert took < N * WAIT / 4 * harness.PATIENCE
 
 
 def test_tls_clients_overlap(server, slow_tls_server):
@@ -192,7 +192,7 @@ def test_tls_clients_overlap(server, slow_tls_server):
 @pytest.mark.parametrize(
     "case, n",
     [
-        ("getaddrinfo", N), ("rlock", N), ("subprocess_cat", 20), ("process_pool", 4), ("sqlite_file", N), ("log", N),
+        ("getaddrinfo", N), ("rlock", N), ("subprocess_cat", 20), ("process_pool", 4), ("sqlite_file", 50), ("log", N),
     ],
 )  # fmt: skip
 def test_right_whatever_it_takes(server, case, n):
@@ -238,9 +238,9 @@ def test_each_request_is_a_thread(server):
 
 
 def test_sqlite_has_every_row(server):
-    burst(server, ["/sqlite_file?n=%d" % i for i in range(1000, 1000 + N)])
+    burst(server, ["/sqlite_file?n=%d" % i for i in range(1000, 1050)])
     with sqlite3.connect(server.env["TEST_SQLITE"]) as db:
-        assert db.execute("SELECT count(*) FROM numbers WHERE n >= 1000").fetchone() == (N,)
+        assert db.execute("SELECT count(*) FROM numbers WHERE n >= 1000").fetchone() == (50,)
 
 
 def test_log_lines_are_whole(server):
@@ -284,8 +284,9 @@ def status_number(pid, field):
 
 def test_threads_go_back_after_a_burst(server):
     pid = server.worker()
-    client = Client(server, ["/sleep?n=%d" % i for i in range(500)])
-    harness.wait_for(lambda: status_number(pid, "Threads") > 400, 10, "a thread for each request")
+    client = Client(server, ["/gate?n=%d" % i for i in range(500)])
+    harness.wait_for(lambda: status_number(pid, "Threads") > 500, 15, "a thread for each request")
+    assert server.get("/gate/open").text == "open"
     assert client.results(30 * harness.PATIENCE)[0] == numbers(500)
     # The application's own pool of 100 threads stays.
     harness.wait_for(lambda: status_number(pid, "Threads") < 300, 30, "the end of idle threads")
