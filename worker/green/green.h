@@ -23,6 +23,7 @@
 
 struct event_base;
 struct green;
+struct msghdr;
 
 #define GREEN_NEVER INT64_MAX
 
@@ -120,6 +121,9 @@ int green_fd_watch(int fd, void (*cb)(int fd, int events, void *arg), void *arg)
 
 /* Forget fd and close it without waking the loop for nothing. */
 int green_fd_close(int fd);
+
+/* For who sends or receives in parts: drop the first n bytes of msg's buffers. */
+void green_msg_advance(struct msghdr *msg, size_t n);
 
 /*
  * Run fn(arg) on a helper OS thread with the real blocking calls and park

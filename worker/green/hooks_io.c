@@ -130,9 +130,8 @@ iov_total(const struct iovec *iov, size_t n)
 	return sum;
 }
 
-/* Drop the first n bytes of msg's buffers. */
-static void
-msg_advance(struct msghdr *msg, size_t n)
+void
+green_msg_advance(struct msghdr *msg, size_t n)
 {
 	while (msg->msg_iovlen > 0 && n >= msg->msg_iov->iov_len) {
 		n -= msg->msg_iov->iov_len;
@@ -215,14 +214,14 @@ recvmsg_rest(struct io *io, const struct msghdr *msg, ssize_t done)
 		return done;
 	rest.msg_iov = iovs.v;
 	rest.msg_iovlen = iovs.n;
-	msg_advance(&rest, (size_t)done);
+	green_msg_advance(&rest, (size_t)done);
 	io_check(io);
 	while (rest.msg_iovlen > 0 && !io->nonblocking) {
 		ssize_t r = REAL(recvmsg)(io->fd, &rest, io->flags | MSG_DONTWAIT);
 
 		if (r > 0) {
 			done += r;
-			msg_advance(&rest, (size_t)r);
+			green_msg_advance(&rest, (size_t)r);
 		} else if (r == 0 || !would_block() || io_wait(io) == -1)
 			break;
 	}
@@ -322,13 +321,13 @@ sendmsg_rest(struct io *io, const struct msghdr *msg, ssize_t done)
 	rest.msg_control = NULL;
 	rest.msg_controllen = 0;
 	rest.msg_iov = iovs.v;
-	msg_advance(&rest, (size_t)done);
+	green_msg_advance(&rest, (size_t)done);
 	while (rest.msg_iovlen > 0) {
 		ssize_t r = REAL(sendmsg)(io->fd, &rest, io->flags | MSG_DONTWAIT);
 
 		if (r >= 0) {
 			done += r;
-			msg_advance(&rest, (size_t)r);
+			green_msg_advance(&rest, (size_t)r);
 		} else if (!would_block() || io_wait(io) == -1)
 			break;
 	}
@@ -432,7 +431,7 @@ readv_file_rest(int fd, const struct iovec *iov, int n, ssize_t done)
 		return done;
 	rest.msg_iov = iovs.v;
 	rest.msg_iovlen = iovs.n;
-	msg_advance(&rest, (size_t)done);
+	green_msg_advance(&rest, (size_t)done);
 	r = REAL(readv)(fd, rest.msg_iov, (int)rest.msg_iovlen);
 	iovs_fini(&iovs);
 	return r > 0 ? done + r : done;
@@ -546,7 +545,7 @@ green_writev(int fd, const struct iovec *iov, int n)
 	rest.msg_iovlen = iovs.n;
 	while (r > 0) {
 		done += r;
-		msg_advance(&rest, (size_t)r);
+		green_msg_advance(&rest, (size_t)r);
 		if (rest.msg_iovlen == 0)
 			break;
 		r = writev_some(&io, rest.msg_iov, (int)rest.msg_iovlen);

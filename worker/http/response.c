@@ -386,20 +386,6 @@ let_others_run(struct http_response *resp, size_t sent)
 		green_yield();
 }
 
-static void
-iov_advance(struct msghdr *msg, size_t n)
-{
-	while (msg->msg_iovlen > 0 && n >= msg->msg_iov->iov_len) {
-		n -= msg->msg_iov->iov_len;
-		msg->msg_iov++;
-		msg->msg_iovlen--;
-	}
-	if (msg->msg_iovlen > 0) {
-		msg->msg_iov->iov_base = (char *)msg->msg_iov->iov_base + n;
-		msg->msg_iov->iov_len -= n;
-	}
-}
-
 /* Send all of it; *sent is how much left, also when it fails. */
 static int
 send_all(struct http_response *resp, struct iovec *iov, size_t iovlen, int flags, size_t *sent)
@@ -417,7 +403,7 @@ send_all(struct http_response *resp, struct iovec *iov, size_t iovlen, int flags
 			n = sendmsg(resp->fd, &msg, flags);
 		if (n >= 0) {
 			*sent += (size_t)n;
-			iov_advance(&msg, (size_t)n);
+			green_msg_advance(&msg, (size_t)n);
 			deadline = -1;
 			let_others_run(resp, (size_t)n);
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
