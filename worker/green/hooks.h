@@ -57,6 +57,9 @@ timespec_of(int64_t ns)
 	return (struct timespec){ns / 1000000000, ns % 1000000000};
 }
 
+/* When a call that begins now has to give up: SO_RCVTIMEO or SO_SNDTIMEO; GREEN_NEVER without. */
+int64_t hook_socket_deadline(int fd, int option);
+
 /*
  * Wait for what gives no sign when it happens (another process's lock, a thread's
  * end): look again after a pause that doubles from 50 us up to 10 ms. False at

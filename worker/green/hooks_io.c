@@ -24,8 +24,8 @@ struct io {
 	int64_t deadline;
 };
 
-static int64_t
-socket_deadline(int fd, int option)
+int64_t
+hook_socket_deadline(int fd, int option)
 {
 	struct timeval tv = {0, 0};
 	socklen_t len = sizeof(tv);
@@ -51,8 +51,8 @@ io_check(struct io *io)
 		io->nonblocking = flags != -1 && (flags & O_NONBLOCK);
 	}
 	if (!io->nonblocking)
-		io->deadline =
-		    socket_deadline(io->fd, io->events == GREEN_READ ? SO_RCVTIMEO : SO_SNDTIMEO);
+		io->deadline = hook_socket_deadline(
+		    io->fd, io->events == GREEN_READ ? SO_RCVTIMEO : SO_SNDTIMEO);
 }
 
 /* After EAGAIN: 0 to try again, -1 with errno as the real call would have it. */

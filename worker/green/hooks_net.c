@@ -6,18 +6,6 @@
 
 /* ---- connect and accept ---- */
 
-static int64_t
-send_deadline(int fd)
-{
-	struct timeval tv = {0, 0};
-	socklen_t len = sizeof(tv);
-
-	if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) == -1 ||
-	    (tv.tv_sec == 0 && tv.tv_usec == 0))
-		return GREEN_NEVER;
-	return green_deadline((int64_t)tv.tv_sec * 1000000000 + (int64_t)tv.tv_usec * 1000);
-}
-
 /* The connection is being made: wait for its outcome. */
 static int
 connect_finish(int fd, int64_t deadline)
@@ -65,7 +53,7 @@ connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 	if (!on_green() || (flags = fcntl(fd, F_GETFL)) == -1 || (flags & O_NONBLOCK))
 		return REAL(connect)(fd, addr, len);
-	deadline = send_deadline(fd);
+	deadline = hook_socket_deadline(fd, SO_SNDTIMEO);
 	for (;;) {
 		if (connect_nonblocking(fd, flags, addr, len) == 0)
 			return 0;
@@ -82,9 +70,7 @@ static int
 accept_wait(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
-	struct timeval tv = {0, 0};
-	socklen_t len = sizeof(tv);
-	int64_t deadline = GREEN_NEVER;
+	int64_t deadline;
 	int flags;
 
 	if (REAL(poll)(&p, 1, 0) != 0)
@@ -92,9 +78,7 @@ accept_wait(int fd)
 	flags = fcntl(fd, F_GETFL);
 	if (flags == -1 || (flags & O_NONBLOCK))
 		return 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 && (tv.tv_sec || tv.tv_usec))
-		deadline =
-		    green_deadline((int64_t)tv.tv_sec * 1000000000 + (int64_t)tv.tv_usec * 1000);
+	deadline = hook_socket_deadline(fd, SO_RCVTIMEO);
 	do {
 		if (green_fd_wait(fd, GREEN_READ, deadline) == -1) {
 			if (errno == ETIMEDOUT)
