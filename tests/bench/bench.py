@@ -37,7 +37,7 @@ def arguments():
     if options.write and options.scenario:
         parser.error("--write is for all scenarios")
     options.build = os.path.abspath(options.build)
-    if not os.path.exists(os.path.join(options.build, "master", "greenicorn")):
+    if not all(os.path.exists(os.path.join(options.build, name)) for name in ("master/greenicorn", "tests/floor")):
         parser.error("%s is not built: see ./dev bench" % options.build)
     return options
 

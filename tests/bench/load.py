@@ -4,7 +4,7 @@ import re
 import subprocess
 from statistics import median
 
-from servers import GREENICORN, GUNICORN, PYWSGI, UWSGI, UWSGI_CLOSING, running
+from servers import FLOOR, GREENICORN, GUNICORN, PYWSGI, UWSGI, UWSGI_CLOSING, running
 from tables import spread, verdict
 
 
@@ -81,7 +81,8 @@ class LoadScenario:
 LOADS = {
     "hello": LoadScenario(
         "Hello world, 64 keep-alive connections.",
-        "hello", 64, [GREENICORN, GUNICORN, PYWSGI, UWSGI, UWSGI_CLOSING], {GUNICORN: 15, UWSGI: 2, UWSGI_CLOSING: 2},
+        "hello", 64, [GREENICORN, GUNICORN, PYWSGI, UWSGI, UWSGI_CLOSING, FLOOR],
+        {GUNICORN: 15, UWSGI: 2, UWSGI_CLOSING: 2},
     ),
     "flask": LoadScenario(
         "A Flask route that returns a small JSON, 64 keep-alive connections.",

@@ -45,6 +45,9 @@ In tests/bench, with the applications of apps.py:
   two to three times as much CPU; 64 threads on `--http11-socket` serve 64 connections and more requests
   per second, for up to one and a half times the CPU, with a wide spread. It has no row where requests sleep: one
   process does one at a time.
+- "recv and send in C" is no server: one recv and one send of a fixed response on each readable connection, nothing parsed.
+  It is what this machine's kernel takes for a request that is answered as it comes. Where it comes near a fifteenth of
+  another server's figure, that target cannot be met by a server that answers so, whatever it does.
 - gevent.pywsgi has TCP_NODELAY set by a handler of ours. As it comes, it sends head and body apart, and a keep-alive
   response waits 40 ms for an acknowledgement.
 - psycopg2 blocks gevent as a whole unless psycogreen is installed, which is not in Debian; here it is not.

@@ -55,17 +55,24 @@ def uwsgi_closing(build, port, app, connections):
     return uwsgi("--http-socket", port, app)
 
 
+def floor(build, port, app, connections):
+    """What the kernel takes for one recv and one send: no server that answers at once can cost less."""
+    return [os.path.join(build, "tests", "floor"), str(port)]
+
+
 GREENICORN = "greenicorn"
 GUNICORN = "gunicorn gevent"
 PYWSGI = "gevent.pywsgi"
 UWSGI = "uWSGI http11-socket"
 UWSGI_CLOSING = "uWSGI http-socket"
+FLOOR = "recv and send in C"
 COMMANDS = {
     GREENICORN: greenicorn,
     GUNICORN: gunicorn,
     PYWSGI: pywsgi,
     UWSGI: uwsgi_keeping,
     UWSGI_CLOSING: uwsgi_closing,
+    FLOOR: floor,
 }
 
 
