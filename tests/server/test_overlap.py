@@ -262,7 +262,10 @@ def test_requests_that_would_end_the_process(server):
 
 def test_different_waits_at_the_same_time(server):
     cases = ["sleep", "subprocess_run", "psycopg2_sleep", "redis_timeout", "requests", "thread", "asyncio_run",
-             "os_fork", "sqlite_function", "os_popen"]  # fmt: skip
+             "sqlite_function", "os_popen"]  # fmt: skip
+    # libasan before LLVM 17 does not prepare its allocator for fork: a child hangs in malloc
+    # when another OS thread (those of "thread" and "asyncio_run") was in it.
+    cases += [] if harness.SANITIZED else ["os_fork"]
     results, took = burst(server, ["/%s?n=%d" % (cases[i % len(cases)], i) for i in range(N)])
     assert results == numbers(N)
     assert took < N * WAIT / OVERLAP * harness.PATIENCE
