@@ -196,7 +196,11 @@ master_act(struct master *m, const struct action *a)
 		child_stop(c, m->stop_signal, now + seconds(m->current->settings.graceful_timeout));
 		break;
 	case ACTION_ABORT:
-		log_criticalx("WORKER TIMEOUT (pid:%d)", (int)c->pid);
+		if (c->ready_at == 0)
+			log_criticalx("WORKER TIMEOUT (pid:%d): not ready after %d s", (int)c->pid,
+			    m->current->settings.boot_timeout);
+		else
+			log_criticalx("WORKER TIMEOUT (pid:%d)", (int)c->pid);
 		c->aborted = true;
 		child_stop(c, SIGABRT, now + ABORT_GRACE);
 		break;
@@ -217,7 +221,9 @@ master_reconcile(struct master *m)
 		wanted = (struct wanted){.workers = m->stopping ? 0 : m->current->workers,
 		    .generation = m->current->number,
 		    .proven = m->current->proven,
+		    .surge = (size_t)m->current->settings.max_reload_parallel,
 		    .timeout = seconds(m->current->settings.timeout),
+		    .boot_timeout = seconds(m->current->settings.boot_timeout),
 		    .spawn_after = m->backoff.until};
 		plan.actions =
 		    xreallocarray(plan.actions, m->n + wanted.workers, sizeof(*plan.actions));

@@ -20,6 +20,15 @@ plan_wake(struct plan *plan, uint64_t when)
 		plan->wake = when;
 }
 
+/* When a child that nobody has told to stop must have shown life, or be ready. */
+static uint64_t
+life_deadline(const struct wanted *w, const struct child *c)
+{
+	uint64_t limit = c->ready_at == 0 ? w->boot_timeout : w->timeout;
+
+	return limit != 0 ? child_last_life(c) + limit : CHILD_NEVER;
+}
+
 /* Deadlines: of a child that was told to stop, and of one that should show life. */
 static void
 plan_deadlines(
@@ -33,8 +42,7 @@ plan_deadlines(
 			deadline = children[i].kill_at;
 			kind = ACTION_KILL;
 		} else {
-			deadline =
-			    w->timeout ? child_last_life(&children[i]) + w->timeout : CHILD_NEVER;
+			deadline = life_deadline(w, &children[i]);
 			kind = ACTION_ABORT;
 		}
 		if (now >= deadline)
@@ -101,20 +109,19 @@ plan_excess(struct plan *plan, const struct wanted *w, const struct census *c,
 
 /*
  * How many may start now. Without an older generation to lean on: all. During a
- * reload one goes first, to show that the application loads; then a quarter
- * more processes than wanted may be there at a time.
+ * reload one goes first, to show that the application loads; then as many as
+ * keep the number of processes within what is wanted and the surge.
  */
 static size_t
 spawns_allowed(const struct wanted *w, const struct census *c)
 {
-	size_t total = c->starting + c->ready + c->old_ready, surge;
+	size_t total = c->starting + c->ready + c->old_ready;
 
 	if (c->old_ready == 0)
 		return w->workers;
 	if (!w->proven)
 		return c->starting == 0 ? 1 : 0;
-	surge = w->workers / 4 > 0 ? w->workers / 4 : 1;
-	return total < w->workers + surge ? w->workers + surge - total : 0;
+	return total < w->workers + w->surge ? w->workers + w->surge - total : 0;
 }
 
 static void

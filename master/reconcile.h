@@ -14,17 +14,19 @@
 
 /* What there should be. */
 struct wanted {
-	size_t workers;       /* how many; 0 while the server stops */
-	unsigned generation;  /* of which generation */
-	bool proven;          /* one of that generation has been ready */
-	uint64_t timeout;     /* ns a worker may be silent; 0: for ever */
-	uint64_t spawn_after; /* after workers that died young: not before */
+	size_t workers;        /* how many; 0 while the server stops */
+	unsigned generation;   /* of which generation */
+	bool proven;           /* one of that generation has been ready */
+	size_t surge;          /* so many more processes may be there during a reload; at least 1 */
+	uint64_t timeout;      /* ns a worker may be silent; 0: for ever */
+	uint64_t boot_timeout; /* ns a worker may take to be ready; 0: for ever */
+	uint64_t spawn_after;  /* after workers that died young: not before */
 };
 
 enum action_kind {
 	ACTION_SPAWN, /* one more of the wanted generation */
 	ACTION_STOP,  /* tell a child to finish */
-	ACTION_ABORT, /* a child is silent: SIGABRT */
+	ACTION_ABORT, /* a child is silent, or not ready in time: SIGABRT */
 	ACTION_KILL,  /* a child that was told to stop is still there: SIGKILL */
 };
 

@@ -163,7 +163,7 @@ def test_a_silent_worker_that_is_deaf(tmp_path):
 
 
 def test_a_worker_that_never_gets_ready(tmp_path):
-    with Master(tmp_path, app="never", timeout=1, wait=False) as m:
+    with Master(tmp_path, app="never", boot_timeout=1, wait=False) as m:
         m.wait_log(r"CRITICAL\] WORKER TIMEOUT", count=2)
 
 

@@ -91,10 +91,10 @@ def test_an_application_that_does_not_load_keeps_the_old_one(tmp_path):
 
 
 def test_a_new_application_that_hangs_keeps_the_old_one(tmp_path):
-    with Master(tmp_path, app=None, wsgi_app="ok", timeout=1) as m:
+    with Master(tmp_path, app=None, wsgi_app="ok", boot_timeout=1) as m:
         pids = m.wait_workers(1)
         m.hup(wsgi_app="never")
-        m.wait_log("WORKER TIMEOUT")
+        m.wait_log(r"WORKER TIMEOUT \(pid:\d+\): not ready after 1 s")
         m.wait_log("Reload failed: the old configuration stays", 5)
         assert m.wait_workers(1) == pids
 

@@ -88,7 +88,7 @@ test_numbers(void **state)
 	    {"HUP: it is ready, one old goes, the next comes", 4, 2, true, "r1 r1 r1 r1 r2", "t0"},
 	    {"HUP: and then", 4, 2, true, "x1 r1 r1 r1 r2", "+"},
 	    {"HUP: two new", 4, 2, true, "x1 r1 r1 r1 r2 r2", "t1"},
-	    {"HUP: a quarter more at a time", 8, 2, true, "r1 r1 r1 r1 r1 r1 r1 r2", "+ +"},
+	    {"HUP: one more at a time", 8, 2, true, "r1 r1 r1 r1 r1 r1 r1 r2", "+"},
 	    {"HUP: the last", 2, 2, true, "x1 r1 r2 r2", "t1"},
 	    {"HUP: one worker", 1, 2, false, "r1", "+"},
 	    {"HUP: one worker, the new one is ready", 1, 2, true, "r1 r2", "t0"},
@@ -111,7 +111,9 @@ test_numbers(void **state)
 		struct wanted wanted = {.workers = cases[i].workers,
 		    .generation = cases[i].generation,
 		    .proven = cases[i].proven,
-		    .timeout = 30 * S};
+		    .surge = 1,
+		    .timeout = 30 * S,
+		    .boot_timeout = 60 * S};
 		size_t n = children_read(children, cases[i].children);
 
 		reconcile(&wanted, children, n, NOW, &plan);
@@ -119,6 +121,214 @@ test_numbers(void **state)
 		if (strcmp(found, cases[i].actions) != 0)
 			fail_msg(
 			    "%s: \"%s\", expected \"%s\"", cases[i].what, found, cases[i].actions);
+	}
+}
+
+static void
+test_surge(void **state)
+{
+	struct wanted wanted = {.workers = 4, .generation = 2, .proven = true, .surge = 3};
+	struct child children[8];
+	struct action actions[16];
+	struct plan plan = {.actions = actions};
+	char found[64];
+
+	(void)state;
+	reconcile(&wanted, children, children_read(children, "r1 r1 r1 r1"), NOW, &plan);
+	plan_print(&plan, found, sizeof(found));
+	assert_string_equal(found, "+ + +");
+	reconcile(&wanted, children, children_read(children, "r1 r1 r1 r1 s2 s2 s2"), NOW, &plan);
+	assert_int_equal(plan.n, 0);
+	wanted.proven = false;
+	reconcile(&wanted, children, children_read(children, "r1 r1 r1 r1"), NOW, &plan);
+	assert_int_equal(plan.n, 1);
+}
+
+/*
+ * Random sequences of events on a model of the master, which does what the plans say.
+ * Always: a plan never leaves fewer ready workers than wanted if there were as many, nor more
+ * processes than wanted and the surge; and when nothing more happens all becomes as wanted.
+ */
+#define MODEL_MAX 64
+
+struct model {
+	struct wanted wanted;
+	struct child children[MODEL_MAX];
+	size_t n;
+	uint64_t now;
+	uint32_t random;
+};
+
+static uint32_t
+model_random(struct model *m, uint32_t below)
+{
+	m->random = m->random * 1664525u + 1013904223u;
+	return (m->random >> 8) % below;
+}
+
+static size_t
+model_count(const struct model *m, enum child_state state, bool of_wanted_only)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < m->n; i++)
+		count += m->children[i].state == state &&
+			 (!of_wanted_only || m->children[i].generation == m->wanted.generation);
+	return count;
+}
+
+static void
+model_bury(struct model *m, size_t i)
+{
+	memmove(&m->children[i], &m->children[i + 1], (m->n - i - 1) * sizeof(m->children[0]));
+	m->n--;
+}
+
+static void
+model_act(struct model *m, const struct action *a)
+{
+	struct child *c = &m->children[a->child];
+
+	switch (a->kind) {
+	case ACTION_SPAWN:
+		assert_in_range(m->n, 0, MODEL_MAX - 1);
+		m->children[m->n++] = (struct child){.generation = m->wanted.generation,
+		    .state = CHILD_STARTING,
+		    .spawned = m->now,
+		    .kill_at = CHILD_NEVER};
+		break;
+	case ACTION_STOP:
+	case ACTION_ABORT:
+		assert_int_not_equal(c->state, CHILD_STOPPING);
+		c->state = CHILD_STOPPING;
+		c->kill_at = m->now + 5 * S;
+		break;
+	case ACTION_KILL:
+		assert_int_equal(c->state, CHILD_STOPPING);
+		c->kill_at = CHILD_NEVER;
+		break;
+	}
+}
+
+static size_t
+least(size_t a, size_t b)
+{
+	return a < b ? a : b;
+}
+
+static void
+model_reconcile(struct model *m)
+{
+	struct action actions[2 * MODEL_MAX];
+	struct plan plan = {.actions = actions};
+	size_t ready, old, processes, rounds = 0;
+	bool deadlines, spawned;
+
+	do {
+		ready = model_count(m, CHILD_READY, false);
+		old = ready - model_count(m, CHILD_READY, true);
+		deadlines = spawned = false;
+		reconcile(&m->wanted, m->children, m->n, m->now, &plan);
+		for (size_t i = 0; i < plan.n; i++) {
+			deadlines |= actions[i].kind == ACTION_ABORT;
+			spawned |= actions[i].kind == ACTION_SPAWN;
+			model_act(m, &actions[i]);
+		}
+		if (!deadlines)
+			assert_in_range(model_count(m, CHILD_READY, false),
+			    least(ready, m->wanted.workers), ready);
+		processes =
+		    model_count(m, CHILD_READY, false) + model_count(m, CHILD_STARTING, false);
+		if (spawned)
+			assert_in_range(processes, 1,
+			    (old > m->wanted.workers ? old : m->wanted.workers) + m->wanted.surge);
+		assert_in_range(++rounds, 1, 10);
+	} while (plan.n > 0);
+}
+
+static void
+model_ready(struct model *m, size_t i)
+{
+	m->children[i].state = CHILD_READY;
+	m->children[i].ready_at = m->now;
+	m->wanted.proven |= m->children[i].generation == m->wanted.generation;
+}
+
+/* Something happens to a child: it becomes ready, it ends as it was told, it dies. */
+static void
+model_child_event(struct model *m, bool deaths)
+{
+	size_t i;
+
+	if (m->n == 0)
+		return;
+	i = model_random(m, (uint32_t)m->n);
+	if (m->children[i].state == CHILD_STOPPING)
+		model_bury(m, i);
+	else if (m->children[i].state == CHILD_STARTING && model_random(m, 4) > 0)
+		model_ready(m, i);
+	else if (deaths)
+		model_bury(m, i);
+}
+
+static void
+model_event(struct model *m)
+{
+	switch (model_random(m, 12)) {
+	case 0: /* HUP */
+		m->wanted.generation++;
+		m->wanted.proven = false;
+		m->wanted.workers = 1 + model_random(m, 6);
+		m->wanted.surge = 1 + model_random(m, 3);
+		break;
+	case 1: /* TTIN */
+		m->wanted.workers += m->wanted.workers < 8;
+		break;
+	case 2: /* TTOU */
+		m->wanted.workers -= m->wanted.workers > 1;
+		break;
+	case 3:
+		m->now += model_random(m, 10) * S;
+		break;
+	default:
+		model_child_event(m, true);
+	}
+}
+
+static void
+model_settle(struct model *m)
+{
+	for (int i = 0; i < 2000; i++) {
+		m->now += S / 100;
+		model_child_event(m, false);
+		model_reconcile(m);
+	}
+	assert_int_equal(m->n, m->wanted.workers);
+	assert_int_equal(model_count(m, CHILD_READY, true), m->wanted.workers);
+}
+
+static void
+test_any_sequence(void **state)
+{
+	(void)state;
+	for (uint32_t seed = 0; seed < 300; seed++) {
+		struct model m = {.now = NOW, .random = seed};
+
+		m.wanted = (struct wanted){.workers = 1 + seed % 5,
+		    .generation = 1,
+		    .surge = 1 + seed % 3,
+		    .boot_timeout = 30 * S};
+		for (int i = 0; i < 100; i++) {
+			model_reconcile(&m);
+			model_event(&m);
+		}
+		model_settle(&m);
+		m.wanted.workers = 0; /* TERM */
+		for (int i = 0; m.n > 0 && i < 2000; i++) {
+			model_reconcile(&m);
+			model_child_event(&m, true);
+		}
+		assert_int_equal(m.n, 0);
 	}
 }
 
@@ -148,7 +358,7 @@ test_silence(void **state)
 	assert_int_equal(plan.wake, CHILD_NEVER);
 
 	/* One that was never ready is judged by its start, whatever it says. */
-	wanted.timeout = 30 * S;
+	wanted.boot_timeout = 30 * S;
 	row.heartbeat = NOW;
 	c = (struct child){
 	    .state = CHILD_STARTING, .generation = 1, .row = &row, .spawned = NOW - 31 * S};
@@ -248,6 +458,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_numbers),
+	    cmocka_unit_test(test_surge),
+	    cmocka_unit_test(test_any_sequence),
 	    cmocka_unit_test(test_silence),
 	    cmocka_unit_test(test_patience),
 	    cmocka_unit_test(test_spawning_waits),
