@@ -16,6 +16,7 @@
 #define CONTRACT_FD_LISTEN     "listen"     /* bound, listening socket; one or more */
 #define CONTRACT_FD_CONTROL    "control"    /* SOCK_SEQPACKET to the master; optional */
 #define CONTRACT_FD_SETTINGS   "settings"   /* memfd: the settings as a configuration file */
+#define CONTRACT_FD_BOUND      "bound"      /* to a master: a socket that an earlier one bound */
 #define CONTRACT_FD_SCOREBOARD "scoreboard" /* memfd: see scoreboard.h; optional */
 
 /* The worker's row in the scoreboard, a number from 0; absent means 0. */

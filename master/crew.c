@@ -110,6 +110,19 @@ is_boot_failure(int status)
 					WEXITSTATUS(status) == WORKER_EXIT_APP);
 }
 
+/* Why a reload fails whose first worker ended so. */
+static const char *
+death_reason(const struct child *c, int status)
+{
+	if (c->aborted)
+		return "the application was not loaded within boot_timeout";
+	if (!WIFEXITED(status))
+		return "a new worker was killed while it loaded the application";
+	if (WEXITSTATUS(status) == WORKER_EXIT_APP)
+		return "there is no such application";
+	return "the application did not load";
+}
+
 /*
  * A worker died unasked. One that cannot even start ends the server while none
  * has ever been ready, and a reload while none of the new ones has; otherwise the next one
@@ -123,7 +136,7 @@ crew_judge(struct master *m, const struct child *c, int status)
 	if (c->generation != m->current->number || m->stopping)
 		return;
 	if (!m->current->proven && m->fallback != NULL) {
-		reload_roll_back(m);
+		reload_roll_back(m, death_reason(c, status));
 		return;
 	}
 	if (!m->current->proven && is_boot_failure(status)) {
@@ -147,6 +160,7 @@ crew_bury(struct master *m, size_t i, int status)
 	c = m->children[i];
 	memmove(&m->children[i], &m->children[i + 1], (m->n - i - 1) * sizeof(c));
 	m->n--;
+	m->served += c.row->served;
 	child_release(&c);
 	log_death(&c, status);
 	if (died_unasked(&c, status))

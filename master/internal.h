@@ -5,6 +5,7 @@
 #include "master/backoff.h"
 #include "master/child.h"
 #include "master/master.h"
+#include "master/status.h"
 
 /* Children at a time, old generations' that still finish included. */
 #define SLOTS 4096
@@ -17,6 +18,9 @@ struct master {
 	size_t n;
 	struct scoreboard scoreboard;
 	struct pidfile pidfile;
+	struct status status;
+	uint64_t served;        /* requests that workers which are gone have answered */
+	char reload_error[200]; /* why the last reload failed; "" when it did not */
 	struct backoff backoff;
 	int signals;          /* owned: a signalfd */
 	bool stopping;        /* the server is to end */
@@ -35,7 +39,7 @@ void master_halt(struct master *, int code);
 /* reload.c: SIGHUP; then what the first of the new workers says, or its death. */
 void reload_begin(struct master *);
 void reload_commit(struct master *);
-void reload_roll_back(struct master *);
+void reload_roll_back(struct master *, const char *why);
 
 /* crew.c: one more worker; what a worker says; what became of those that died. */
 void crew_spawn(struct master *);

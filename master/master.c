@@ -286,7 +286,7 @@ master_run(const struct master_config *config, struct generation *first, struct 
 {
 	struct master m = {
 	    .config = config, .current = first, .pidfile = *pidfile, .stop_signal = SIGTERM};
-	uint64_t wake;
+	uint64_t wake, status_wake;
 
 	if (master_init(&m) == -1)
 		fatalx("cannot start");
@@ -294,7 +294,8 @@ master_run(const struct master_config *config, struct generation *first, struct 
 		wake = master_reconcile(&m);
 		if (m.stopping && m.n == 0)
 			break;
-		master_wait(&m, wake);
+		status_wake = status_update(&m);
+		master_wait(&m, status_wake < wake ? status_wake : wake);
 		master_take_signals(&m);
 		crew_reap(&m);
 	}

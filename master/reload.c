@@ -2,6 +2,7 @@
  * Reloading: a new generation is built beside the old one, which stays as the
  * fallback until a worker of the new one is ready. Whatever fails before that changes nothing.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -25,30 +26,39 @@ settings_hold(struct settings *s, const struct settings *old)
 	return 0;
 }
 
+static void
+reload_failed(struct master *m, const char *why)
+{
+	log_errorx("Reload failed: the old configuration stays");
+	snprintf(m->reload_error, sizeof(m->reload_error), "%.*s", (int)sizeof(m->reload_error) - 1,
+	    why);
+	if (m->current->proven) /* else its first worker says so */
+		notify_ready();
+}
+
+/* NULL after logging why and saying so to systemd. */
 static struct generation *
 generation_load(struct master *m, const struct generation *old)
 {
+	struct generation *new;
 	struct settings settings;
 	struct settings_error error;
 
 	if (options_load(m->config->options, &settings, &error) == -1) {
 		log_errorx("%s", error.text);
+		reload_failed(m, error.text);
 		return NULL;
 	}
 	if (settings_hold(&settings, &old->settings) == -1) {
 		log_error("cannot keep a setting");
 		settings_fini(&settings);
+		reload_failed(m, "out of memory");
 		return NULL;
 	}
-	return generation_new(&settings, old, NULL, &m->config->privs, 1);
-}
-
-static void
-reload_failed(const struct master *m)
-{
-	log_errorx("Reload failed: the old configuration stays");
-	if (m->current->proven) /* else its first worker says so */
-		notify_ready();
+	new = generation_new(&settings, old, NULL, &m->config->privs, 1);
+	if (new == NULL)
+		reload_failed(m, "its sockets cannot be had");
+	return new;
 }
 
 /*
@@ -61,10 +71,8 @@ reload_begin(struct master *m)
 	struct generation *new;
 
 	notify_reloading();
-	if ((new = generation_load(m, m->current)) == NULL) {
-		reload_failed(m);
+	if ((new = generation_load(m, m->current)) == NULL)
 		return;
-	}
 	if (m->current->proven) {
 		m->fallback = m->current;
 	} else {
@@ -95,6 +103,7 @@ reload_commit(struct master *m)
 
 	m->current->proven = true;
 	m->current->prior = NULL;
+	m->reload_error[0] = '\0';
 	if (m->fallback != NULL) {
 		log_apply(s);
 		if (pidfile_move(&m->pidfile, s->pidfile) == -1)
@@ -107,10 +116,10 @@ reload_commit(struct master *m)
 }
 
 void
-reload_roll_back(struct master *m)
+reload_roll_back(struct master *m, const char *why)
 {
 	generation_free(m->current, m->fallback);
 	m->current = m->fallback;
 	m->fallback = NULL;
-	reload_failed(m);
+	reload_failed(m, why);
 }

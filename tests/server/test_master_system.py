@@ -3,11 +3,14 @@
 import fcntl
 import os
 import pwd
+import queue
 import re
 import signal
 import socket
 import stat
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -219,13 +222,45 @@ def test_a_descriptor_that_is_no_listening_socket(tmp_path):
 
 
 class Notified:
+    """A service manager's socket: the messages that came, and the descriptors with them."""
+
     def __init__(self, address):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(address)
-        self.sock.settimeout(10 * harness.PATIENCE)
+        self.messages = queue.Queue()
+        self.thread = threading.Thread(target=self.read)
+        self.thread.start()
 
-    def next(self):
-        return dict(line.split("=", 1) for line in self.sock.recv(4096).decode().split("\n"))
+    def read(self):
+        while True:
+            text, fds, _, _ = socket.recv_fds(self.sock, 4096, 8)
+            if not text:
+                return
+            self.messages.put((dict(line.split("=", 1) for line in text.decode().split("\n")), fds))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.shutdown(socket.SHUT_RD)
+        self.thread.join()
+        self.sock.close()
+        while not self.messages.empty():
+            for fd in self.messages.get()[1]:
+                os.close(fd)
+
+    def receive(self):
+        return self.messages.get(timeout=10 * harness.PATIENCE)
+
+    def next(self, key, pattern=""):
+        """The next message that says something of key."""
+        for _ in range(1000):
+            message, fds = self.receive()
+            if re.search(pattern, message.get(key, "")) and key in message:
+                return dict(message, fds=fds)
+            for fd in fds:
+                os.close(fd)
+        raise AssertionError("%s never comes" % key)
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -233,28 +268,94 @@ def test_notifications(tmp_path, abstract):
     name = "greenicorn-test-%d" % os.getpid() if abstract else str(tmp_path / "notify")
     notified = Notified("\0" + name if abstract else name)
     env = {"NOTIFY_SOCKET": "@" + name if abstract else name}
-    with notified.sock, Master(tmp_path, app=None, wsgi_app="late=0.3", env=env, workers=2) as m:
-        assert notified.next()["READY"] == "1"  # once, when the first is ready
+    with notified, Master(tmp_path, app=None, wsgi_app="late=0.3", env=env, workers=2) as m:
+        assert notified.next("READY")["READY"] == "1"  # once, when the first is ready
         assert "NOTIFY_SOCKET" not in m.about()["env"]
         m.hup()
-        message = notified.next()
+        message = notified.next("RELOADING")
         assert message["RELOADING"] == "1" and int(message["MONOTONIC_USEC"]) > 0
-        assert notified.next()["READY"] == "1"
+        assert notified.next("READY")["READY"] == "1"
         m.hup(wsgi_app="exit=3")
-        assert notified.next()["RELOADING"] == "1"
-        assert notified.next()["READY"] == "1"
+        assert notified.next("RELOADING")["RELOADING"] == "1"
+        assert notified.next("READY")["READY"] == "1"
         m.hup(workers=-1)
-        assert notified.next()["RELOADING"] == "1"
-        assert notified.next()["READY"] == "1"
+        assert notified.next("RELOADING")["RELOADING"] == "1"
+        assert notified.next("READY")["READY"] == "1"
         m.signal(signal.SIGTERM)
-        assert notified.next()["STOPPING"] == "1"
+        assert notified.next("STOPPING")["STOPPING"] == "1"
         assert m.wait_exit() == 0
 
 
+def start_notified(folder, env=None, **arguments):
+    notified = Notified(str(folder / "notify"))
+    return notified, Master(folder, env={"NOTIFY_SOCKET": str(folder / "notify"), **(env or {})}, **arguments)
+
+
 def test_no_notification_before_a_worker_is_ready(tmp_path):
-    notified = Notified(str(tmp_path / "notify"))
-    with notified.sock, Master(
-        tmp_path, app="exit=3", env={"NOTIFY_SOCKET": str(tmp_path / "notify")}, wait=False
-    ) as m:  # fmt: skip
+    notified, m = start_notified(tmp_path, app="exit=3", wait=False)
+    with notified, m:
         assert m.wait_exit() == 3
-        assert "STOPPING" in notified.next()
+        seen = {}
+        while "STOPPING" not in seen:
+            seen.update(notified.receive()[0])
+        assert "READY" not in seen
+
+
+def test_the_status(tmp_path):
+    notified, m = start_notified(tmp_path, app=None, wsgi_app="late=0.2", workers=2)
+    with notified, m:
+        notified.next("STATUS", "^starting: no worker of 2 is ready yet; 0 requests in flight, 0 answered$")
+        notified.next("STATUS", "^2 of 2 workers ready; ")
+        m.hup(workers=3)
+        notified.next("STATUS", "^reloading: 1 of 3 new workers ready; ")
+        notified.next("STATUS", "^3 of 3 workers ready; ")
+        m.hup(workers=3, nonsense=1)
+        notified.next("STATUS", "; the last reload failed: .*greenicorn.conf:[0-9]+: nonsense: unknown setting")
+        m.hup(nonsense=None, wsgi_app="exit=3")
+        notified.next("STATUS", "^3 of 3 workers ready; the last reload failed: the application did not load; ")
+        m.hup(workers=1, wsgi_app="late=0")
+        notified.next("STATUS", "^1 of 1 workers ready; [0-9]")
+        m.signal(signal.SIGTERM)
+        notified.next("STATUS", "^stopping: 1 workers left; ")
+
+
+def test_the_status_during_a_crash_loop(tmp_path):
+    notified, m = start_notified(tmp_path, app="die=0.1:1")
+    with notified, m:
+        notified.next("STATUS", "; workers die young: the next one starts 2 s after the last; ")
+
+
+def test_the_watchdog_wants_living_workers(tmp_path):
+    env = {"WATCHDOG_USEC": "200000"}
+    notified, m = start_notified(tmp_path, env=env, app="ok", timeout=2)
+    with notified, m:
+        for _ in range(3):
+            notified.next("WATCHDOG")
+        assert "WATCHDOG_USEC" not in m.about()["env"]
+        (pid,) = m.wait_workers(1)
+        os.kill(pid, signal.SIGSTOP)
+        m.wait_log("WORKER TIMEOUT")
+        stopped = time.monotonic()
+        while True:  # none comes until the next worker is there
+            message, _ = notified.receive()
+            if "WATCHDOG" in message and m.ready_workers() not in ([], [pid]):
+                break
+            assert "WATCHDOG" not in message or time.monotonic() - stopped < 1 * harness.PATIENCE
+
+
+def test_a_watchdog_for_another_process(tmp_path):
+    notified, m = start_notified(tmp_path, env={"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"}, app="ok")
+    with notified, m:
+        time.sleep(0.5)
+        m.signal(signal.SIGTERM)
+        seen = {}
+        while "STOPPING" not in seen:
+            seen.update(notified.receive()[0])
+        assert "WATCHDOG" not in seen
+
+
+def test_more_time_while_it_loads(tmp_path):
+    notified, m = start_notified(tmp_path, app="late=6", wait=False)
+    with notified, m:
+        for _ in range(2):
+            assert int(notified.next("EXTEND_TIMEOUT_USEC")["EXTEND_TIMEOUT_USEC"]) >= 10_000_000
