@@ -46,8 +46,11 @@ scoreboard_attach(struct scoreboard *sb, int fd)
 
 	if (fstat(fd, &st) == 0) {
 		if ((size_t)st.st_size >= sizeof(*sb->rows) &&
-		    scoreboard_map(sb, fd, (size_t)st.st_size / sizeof(*sb->rows)) == 0)
+		    scoreboard_map(sb, fd, (size_t)st.st_size / sizeof(*sb->rows)) == 0) {
+			/* a process that the application forks must not beat for the worker */
+			(void)madvise(sb->rows, sb->nrows * sizeof(*sb->rows), MADV_DONTFORK);
 			return 0;
+		}
 		if ((size_t)st.st_size < sizeof(*sb->rows))
 			errno = EINVAL;
 	}

@@ -38,11 +38,19 @@ struct access_log {
 	char buf[BUFFER_SIZE];
 };
 
-/* Non-blocking: a fifo without a reader is an error, not a wait. */
+/* Non-blocking: a fifo without a reader is an error, not a wait. Not for forked children. */
 static int
 file_open(const char *path)
 {
-	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+	int fd =
+	    open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0644);
+
+	if (fd != -1 && green_fd_own(fd) == -1) {
+		close(fd);
+		errno = ENOMEM;
+		fd = -1;
+	}
+	return fd;
 }
 
 static void

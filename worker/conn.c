@@ -449,7 +449,7 @@ conns_add(struct conns *s, int fd, const struct listener *via, const struct addr
 {
 	struct conn *c = calloc(1, sizeof(*c));
 
-	if (c == NULL || green_fd_watch(fd, on_edge, c) == -1) {
+	if (c == NULL || green_fd_own(fd) == -1 || green_fd_watch(fd, on_edge, c) == -1) {
 		log_warn("cannot serve a connection");
 		free(c);
 		(void)green_fd_close(fd);

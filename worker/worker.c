@@ -11,6 +11,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -44,6 +45,9 @@
 
 /* How long exit handlers may take when the worker is to exit at once. */
 #define QUICK_LEAVE_SECS 1
+
+/* Beside the listeners, our descriptors are below this number when the application is loaded. */
+#define DESCRIPTORS_AT_START 1024
 
 enum worker_state { WORKER_LOADING, WORKER_SERVING, WORKER_STOPPING, WORKER_LEAVING };
 
@@ -365,6 +369,29 @@ on_signal(evutil_socket_t fd, short what, void *arg)
 			signals[i].act(arg);
 }
 
+/* ---- what a child that the application forks does not get ---- */
+
+/*
+ * Before the application is loaded, all that is open and close-on-exec is ours: listeners,
+ * control socket, scoreboard, access log, the event loop's own. What a supervisor left open
+ * for the application is not close-on-exec; the error log a child may need.
+ */
+static int
+descriptors_own(const struct worker *w)
+{
+	int end = (int)w->contract->nlisteners + DESCRIPTORS_AT_START;
+
+	for (int fd = CONTRACT_FDS_START; fd < end; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		if (flags == -1 || (flags & FD_CLOEXEC) == 0 || fd == log_fd())
+			continue;
+		if (green_fd_own(fd) == -1)
+			return -1;
+	}
+	return 0;
+}
+
 /*
  * A child that the application forks has the same handlers, and the same pipe behind them:
  * its SIGTERM would stop the worker. It starts without them (what the application has set
@@ -658,7 +685,8 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 		fatal("cannot start the event loop");
 	if (contract->access_log != NULL)
 		green_on_pass(on_pass, w);
-	if (acceptors_new(w) == -1 || events_new(w) == -1 || signals_catch(w) == -1)
+	if (acceptors_new(w) == -1 || events_new(w) == -1 || signals_catch(w) == -1 ||
+	    descriptors_own(w) == -1)
 		fatal("cannot watch for events");
 }
 

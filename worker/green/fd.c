@@ -33,6 +33,7 @@ struct fd_entry {
 	TAILQ_HEAD(, fd_waiter) waiters;
 	void (*watch)(int fd, int events, void *arg);
 	void *watch_arg;
+	_Atomic bool own; /* not for forked children */
 	_Atomic bool registered;
 	_Atomic bool stale; /* closed on another OS thread, not yet taken down */
 	_Atomic(struct fd_entry *) closed_next;
@@ -87,12 +88,32 @@ green_fd_fini(void)
 	atomic_store(&closed_list, NULL);
 }
 
-/* The epoll set is shared with the parent: touch nothing, only forget. */
+int
+green_fd_own(int fd)
+{
+	struct fd_entry *e = entry_get(fd);
+
+	if (e == NULL)
+		return -1;
+	atomic_store(&e->own, true);
+	return 0;
+}
+
+/*
+ * In the child. The epoll set is shared with the parent: touch nothing, only forget, and give up
+ * what is the worker's. The table, and no list of connections, says what that is: the thread
+ * that forked need not have been the loop's, which may have been changing such a list.
+ */
 void
 green_fd_after_fork(void)
 {
-	for (int i = 0; i < NCHUNKS; i++)
-		atomic_store(&chunks[i], NULL);
+	for (int i = 0; i < NCHUNKS; i++) {
+		struct fd_entry *chunk = atomic_exchange(&chunks[i], NULL);
+
+		for (int j = 0; chunk != NULL && j < CHUNK; j++)
+			if (atomic_load_explicit(&chunk[j].own, memory_order_relaxed))
+				(void)REAL(close)(i * CHUNK + j);
+	}
 	atomic_store(&closed_list, NULL);
 }
 
@@ -158,7 +179,11 @@ green_fd_forget(int fd)
 {
 	struct fd_entry *e = entry_peek(fd), *head;
 
-	if (e == NULL || green_tls_vforked || !atomic_load(&e->registered))
+	if (e == NULL || green_tls_vforked)
+		return;
+	if (atomic_load_explicit(&e->own, memory_order_relaxed))
+		atomic_store_explicit(&e->own, false, memory_order_relaxed);
+	if (!atomic_load(&e->registered))
 		return;
 	if (green_tls_loop) {
 		entry_unregister(e);

@@ -119,6 +119,12 @@ int green_fd_wait(int fd, int events, int64_t deadline);
  */
 int green_fd_watch(int fd, void (*cb)(int fd, int events, void *arg), void *arg);
 
+/*
+ * fd, close-on-exec and open until its number is closed, is ours and not the application's: a
+ * forked child starts without it. Nothing is sent or shut down by that. 0, or -1 with errno.
+ */
+int green_fd_own(int fd);
+
 /* Forget fd and close it without waking the loop for nothing. */
 int green_fd_close(int fd);
 

@@ -122,6 +122,7 @@ spawn_shell(pid_t *pid, const char *command, int fd, int target)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGQUIT);
 	sigaddset(&set, SIGPIPE);
+	sigaddset(&set, SIGXFSZ);
 	posix_spawnattr_setsigdefault(&attr, &set);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	rc = fd == -1 ? 0 : posix_spawn_file_actions_adddup2(&actions, fd, target);

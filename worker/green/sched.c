@@ -537,6 +537,7 @@ after_fork_child(void)
 {
 	green_tls_self = NULL;
 	green_tls_loop = false;
+	rt.current = NULL;
 	waitq_after_fork();
 	green_fd_after_fork();
 	green_offload_after_fork();
