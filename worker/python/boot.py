@@ -170,17 +170,80 @@ def watch_faults(fd):
     faulthandler.enable(file=fd, all_threads=True)
 
 
-def watch_signals(fd):
-    """Have Python's C-level handler write to fd when a signal is to be handled."""
-    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+_signal_pipe = ()
+
+
+def watch_signals():
+    """A descriptor that is readable when Python's C-level handler has a signal to be handled."""
+    global _signal_pipe
+    _signal_pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(_signal_pipe[1], warn_on_full_buffer=False)
+    return _signal_pipe[0]
+
+
+def _unwatch_signals():
+    """In a forked child: its signals are not the worker's."""
+    global _signal_pipe
+    fd = signal.set_wakeup_fd(-1)
+    if fd not in _signal_pipe:  # an event loop of the application, which will see to it
+        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    for fd in _signal_pipe:
+        os.close(fd)
+    _signal_pipe = ()
 
 
 def format_exception(error):
     return "".join(traceback.format_exception(error))
 
 
+class RequestThread(threading._DummyThread):
+    """What threading.current_thread() makes, when asked, for a thread that runs requests.
+
+    Its name is the request's, GET /path, or what that request has set. Unlike a _DummyThread's
+    its threads are no daemons: as under gunicorn's gthread, the end waits for them.
+    """
+
+    _slot = None
+    _renamed = None, None
+
+    def __init__(self):
+        super().__init__()
+        slot = serving_slot()  # noqa: F821 - of serving.c
+        if slot is not None:
+            self._slot = slot
+            self._daemonic = False
+
+    @property
+    def _name(self):
+        request = serving_request(self._slot)  # noqa: F821
+        if request is None:
+            return self._own_name
+        begun, name = request
+        return self._renamed[1] if self._renamed[0] == begun else name
+
+    @_name.setter
+    def _name(self, name):
+        request = serving_request(self._slot)  # noqa: F821
+        if request is None:
+            self._own_name = name
+        else:
+            self._renamed = request[0], name
+
+
+# threading names the class in current_thread() only, when it meets a thread that is not its own.
+threading._DummyThread = RequestThread
+
+
+def begin_thread():
+    """threading.settrace() and setprofile() are for the threads that begin after them."""
+    if threading.gettrace() is not None:
+        sys.settrace(threading.gettrace())
+    if threading.getprofile() is not None:
+        sys.setprofile(threading.getprofile())
+
+
 def forget_thread():
-    """A thread is about to end: drop the _DummyThread that current_thread() made for it.
+    """A thread is about to end: drop what current_thread() made for it.
 
     Python 3.13 does so by itself; before it such entries stay for ever.
     """
@@ -193,6 +256,7 @@ def _forked():
     Python 3.13 sees to it (gh-102512); before, a main thread that is a _DummyThread
     makes threading._shutdown, and with it every multiprocessing child, fail at its end.
     """
+    _unwatch_signals()
     main = threading.main_thread()
     if isinstance(main, threading._DummyThread) and hasattr(main, "_set_tstate_lock"):
         main.__class__ = threading._MainThread

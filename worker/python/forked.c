@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "worker/python/errors.h"
 #include "worker/python/interpreter.h"
+#include "worker/python/serving.h"
 
 static bool forked;
 
@@ -15,6 +16,7 @@ static void
 after_fork(void)
 {
 	forked = true;
+	serving_disconnect();
 }
 
 void

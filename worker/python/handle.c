@@ -16,6 +16,7 @@
 #include "worker/python/load.h"
 #include "worker/python/python.h"
 #include "worker/python/respond.h"
+#include "worker/python/serving.h"
 #include "worker/python/start_response.h"
 #include "worker/python/thread.h"
 
@@ -95,6 +96,7 @@ exchange_run(struct app *app, struct app_exchange *x)
 	PyObject *input = input_new(x->body, x->fd), *env = NULL;
 	PyObject *start_response = start_response_new(x->response);
 
+	serving_begin(x);
 	if (input != NULL && start_response != NULL)
 		env = environ_new(app->environ, x, input);
 	if (env != NULL)
@@ -110,6 +112,7 @@ exchange_run(struct app *app, struct app_exchange *x)
 	Py_XDECREF(env);
 	Py_XDECREF(start_response);
 	Py_XDECREF(input);
+	serving_end();
 }
 
 /*

@@ -1,7 +1,6 @@
 /* The embedded interpreter's start and end: see interpreter.h. */
 #include "worker/python/interpreter.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,11 +10,12 @@
 #include "worker/app/app.h"
 #include "worker/python/boot_source.h"
 #include "worker/python/errors.h"
+#include "worker/python/serving.h"
 
 static PyObject *boot; /* owned: the module that boot.py is */
 
-/* Python's own handler writes to [1] when a signal is to be handled on the main thread. */
-static int signal_pipe[2] = {-1, -1};
+/* Borrowed, boot.py's: readable when a signal is to be handled on the main thread. */
+static int signal_fd = -1;
 
 /*
  * What python3 does for its signals without handlers of Python's own (the worker
@@ -66,9 +66,12 @@ static int
 boot_import(void)
 {
 	PyObject *code = Py_CompileString(boot_source, "<greenicorn>", Py_file_input);
+	PyObject *module = code == NULL ? NULL : PyImport_AddModule("_greenicorn"); /* borrowed */
 
-	if (code == NULL)
+	if (module == NULL || PyModule_AddFunctions(module, serving_functions) == -1) {
+		Py_XDECREF(code);
 		return -1;
+	}
 	boot = PyImport_ExecCodeModule("_greenicorn", code);
 	Py_DECREF(code);
 	return boot == NULL ? -1 : 0;
@@ -153,17 +156,19 @@ virtualenv_enter(const char *directory)
 static int
 signals_watch(void)
 {
-	if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) == -1) {
-		PyErr_SetFromErrno(PyExc_OSError);
+	PyObject *fd = interpreter_call("watch_signals", NULL, 0);
+
+	if (fd == NULL)
 		return -1;
-	}
-	return boot_call_fd("watch_signals", signal_pipe[1]);
+	signal_fd = (int)PyLong_AsLong(fd);
+	Py_DECREF(fd);
+	return 0;
 }
 
 int
 interpreter_signal_fd(void)
 {
-	return signal_pipe[0];
+	return signal_fd;
 }
 
 /*
@@ -185,7 +190,7 @@ interpreter_signals(void)
 	PyObject *exception;
 	char numbers[64];
 
-	while (read(signal_pipe[0], numbers, sizeof(numbers)) > 0)
+	while (read(signal_fd, numbers, sizeof(numbers)) > 0)
 		; /* which ones, Python knows */
 	while (PyErr_CheckSignals() == -1) {
 		exception = error_take();
@@ -252,6 +257,12 @@ void
 interpreter_flush(void)
 {
 	boot_call_quietly("flush");
+}
+
+void
+interpreter_begin_thread(void)
+{
+	boot_call_quietly("begin_thread");
 }
 
 void

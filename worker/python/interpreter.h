@@ -45,6 +45,9 @@ PyObject *interpreter_call(const char *function, PyObject *const *args, size_t n
 /* Whether the exception is the class of that name in boot.py. */
 int interpreter_is(PyObject *exception, const char *class_name);
 
+/* This thread has a new state: let the threading module treat it as new. Swallows exceptions. */
+void interpreter_begin_thread(void);
+
 /* This thread is about to end: let the threading module forget it. Swallows exceptions. */
 void interpreter_forget_thread(void);
 

@@ -2,9 +2,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <stdbool.h>
-
 #include "worker/python/interpreter.h"
+#include "worker/python/serving.h"
 #include "worker/python/thread.h"
 
 static __thread PyThreadState *self; /* owned; NULL: none yet */
@@ -20,12 +19,20 @@ thread_adopt(void)
 int
 thread_attach(void)
 {
-	if (self == NULL) {
-		if (closed || (self = PyThreadState_New(PyInterpreterState_Main())) == NULL)
-			return -1;
-	}
+	bool fresh = self == NULL;
+
+	if (fresh && (closed || (self = PyThreadState_New(PyInterpreterState_Main())) == NULL))
+		return -1;
 	PyEval_RestoreThread(self);
+	if (fresh)
+		interpreter_begin_thread();
 	return 0;
+}
+
+bool
+thread_is_ours(void)
+{
+	return self != NULL;
 }
 
 void
@@ -50,6 +57,7 @@ thread_end(void)
 		return;
 	PyEval_RestoreThread(self);
 	interpreter_forget_thread();
+	serving_forget();
 	state_delete();
 }
 

@@ -8,12 +8,17 @@
 #ifndef PYTHON_THREAD_H
 #define PYTHON_THREAD_H
 
+#include <stdbool.h>
+
 /* After Py_Initialize: keep the state that it made as this thread's, and detach. */
 void thread_adopt(void);
 
 /* 0, or -1 when there is no memory for a state. */
 int thread_attach(void);
 void thread_detach(void);
+
+/* Whether this thread is one of those, and has a state. */
+bool thread_is_ours(void);
 
 /* Delete this thread's state, if it has one. Not attached before and after. */
 void thread_end(void);
