@@ -35,7 +35,8 @@ struct fd_entry {
 	void *watch_arg;
 	_Atomic bool own; /* not for forked children */
 	_Atomic bool registered;
-	_Atomic bool stale; /* closed on another OS thread, not yet taken down */
+	_Atomic bool stale;  /* closed on another OS thread, not yet taken down */
+	_Atomic bool listed; /* on closed_list */
 	_Atomic(struct fd_entry *) closed_next;
 };
 
@@ -60,7 +61,7 @@ entry_get(int fd)
 	struct fd_entry *chunk;
 
 	if (fd < 0 || fd >= CHUNK * NCHUNKS) {
-		errno = EBADF;
+		errno = fd < 0 ? EBADF : ENOMEM;
 		return NULL;
 	}
 	if (atomic_load_explicit(&chunks[fd / CHUNK], memory_order_acquire) == NULL) {
@@ -189,8 +190,9 @@ green_fd_forget(int fd)
 		entry_unregister(e);
 		return;
 	}
-	if (atomic_exchange(&e->stale, true))
-		return;
+	atomic_store(&e->stale, true);
+	if (atomic_exchange(&e->listed, true))
+		return; /* from an earlier descriptor with this number */
 	head = atomic_load(&closed_list);
 	do
 		atomic_store(&e->closed_next, head);
@@ -218,6 +220,8 @@ green_fd_drain_closed(void)
 
 	for (; e != NULL; e = next) {
 		next = atomic_load(&e->closed_next);
+		atomic_store(
+		    &e->listed, false); /* before stale: a close from here on lists it again */
 		if (atomic_load(&e->stale))
 			entry_unregister(e);
 	}
@@ -296,15 +300,17 @@ green_fd_close(int fd)
 	return REAL(close)(fd);
 }
 
-/* ---- poll(2) over several: the hooks of poll, select and the sleepers on sets ---- */
+/* ---- several at once: poll, select ---- */
 
 static int
 poll_events(short events)
 {
-	return ((events & (POLLIN | POLLPRI | POLLRDNORM | POLLRDBAND | POLLRDHUP)) ? GREEN_READ
-										    : 0) |
-	       ((events & (POLLOUT | POLLWRNORM | POLLWRBAND)) ? GREEN_WRITE : 0) |
-	       (events == 0 ? GREEN_READ : 0); /* errors and hang-ups come with either */
+	if (events == 0)
+		return GREEN_READ; /* errors and hang-ups come with either */
+	if (events & POLLPRI)      /* no event of its own here: any edge may be it */
+		return GREEN_READ | GREEN_WRITE;
+	return ((events & (POLLIN | POLLRDNORM | POLLRDBAND | POLLRDHUP)) ? GREEN_READ : 0) |
+	       ((events & (POLLOUT | POLLWRNORM | POLLWRBAND)) ? GREEN_WRITE : 0);
 }
 
 /* Put w on its descriptor's list, unless that is to be ignored (w->green stays NULL). */
@@ -318,7 +324,7 @@ poll_register(struct fd_waiter *w, const struct pollfd *p)
 		return 0;
 	e = entry_get(p->fd);
 	if (e == NULL || entry_register(p->fd, e) == -1)
-		return -1;
+		return errno == EPERM ? 0 : -1; /* a regular file: nothing ever happens to it */
 	*w = (struct fd_waiter){.green = green_tls_self, .events = poll_events(p->events)};
 	TAILQ_INSERT_TAIL(&e->waiters, w, link);
 	return 0;
@@ -333,35 +339,28 @@ poll_unregister(struct fd_waiter *ws, const struct pollfd *fds, nfds_t n)
 }
 
 /*
- * poll(2) on a green thread, after a try that found nothing ready: what becomes ready from
- * then on gives an edge, also on a descriptor that is registered only now. Returns as poll
- * does. A descriptor that cannot be registered (a regular file, or closed meanwhile) ends it:
- * the real poll knows what to say.
+ * What becomes ready after the caller's own try gives an edge, also on a descriptor that is
+ * registered only now.
  */
 int
-green_fd_poll(struct pollfd *fds, nfds_t nfds, int64_t deadline)
+green_fd_wait_any(const struct pollfd *fds, nfds_t nfds, int64_t deadline)
 {
 	struct fd_waiter few[16], *ws = few;
-	bool again = true;
+	int rc = 0, saved;
 	nfds_t n;
-	int rc;
 
 	if (nfds > sizeof(few) / sizeof(few[0]) && (ws = calloc(nfds, sizeof(*ws))) == NULL)
 		return -1;
-	do {
-		for (n = 0; n < nfds; n++)
-			if (poll_register(&ws[n], &fds[n]) == -1)
-				break;
-		if (n < nfds || green_park(deadline) == -1)
-			again = false;
-		poll_unregister(ws, fds, n);
-		rc = REAL(poll)(fds, nfds, 0);
-	} while (again && rc == 0);
-	if (rc == 0 && n < nfds) {
-		errno = ENOMEM;
-		rc = -1;
-	}
+	for (n = 0; n < nfds && rc == 0; n++)
+		rc = poll_register(&ws[n], &fds[n]);
+	if (rc == 0)
+		rc = green_park(deadline);
+	else if (errno == EBADF)
+		rc = 0; /* closed meanwhile: the next try says so */
+	saved = errno;
+	poll_unregister(ws, fds, n);
 	if (ws != few)
 		free(ws);
+	errno = saved;
 	return rc;
 }

@@ -45,7 +45,9 @@ io_check(struct io *io)
 	if (io->checked)
 		return;
 	io->checked = true;
-	io->nonblocking = (io->flags & MSG_DONTWAIT) != 0;
+	/* urgent data and the queue of errors are never waited for (recv(2)) */
+	io->nonblocking = (io->flags & MSG_DONTWAIT) != 0 ||
+			  (io->events == GREEN_READ && (io->flags & (MSG_OOB | MSG_ERRQUEUE)));
 	if (!io->nonblocking) {
 		flags = fcntl(io->fd, F_GETFL);
 		io->nonblocking = flags != -1 && (flags & O_NONBLOCK);

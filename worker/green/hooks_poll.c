@@ -13,9 +13,12 @@
 static int
 green_poll(struct pollfd *fds, nfds_t n, int64_t deadline)
 {
-	int rc = REAL(poll)(fds, n, 0);
+	int rc;
 
-	return rc != 0 ? rc : green_fd_poll(fds, n, deadline);
+	while ((rc = REAL(poll)(fds, n, 0)) == 0)
+		if (green_fd_wait_any(fds, n, deadline) == -1)
+			return errno == ETIMEDOUT ? REAL(poll)(fds, n, 0) : -1;
+	return rc;
 }
 
 static int64_t
@@ -147,11 +150,15 @@ green_select(int n, fd_set *r, fd_set *w, fd_set *x, int64_t deadline)
 	count = rc == 0 ? sets_list(&s, n, &list) : 0;
 	if (count == -1)
 		rc = -1;
+	/* select's own view decides: poll tells of hang-ups that are none of select's sets' */
 	while (rc == 0) {
-		int ready = green_fd_poll(list, (nfds_t)count, deadline);
+		bool over = green_fd_wait_any(list, (nfds_t)count, deadline) == -1;
 
-		rc = ready == -1 ? -1 : sets_try(&s, n);
-		if (ready == 0)
+		if (over && errno != ETIMEDOUT)
+			rc = -1;
+		else
+			rc = sets_try(&s, n);
+		if (over)
 			break;
 	}
 	free(list);

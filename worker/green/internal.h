@@ -64,8 +64,12 @@ void green_fd_forget(int fd);
 void green_fd_forget_range(unsigned first, unsigned last);
 /* The loop's share of closes on other OS threads. */
 void green_fd_drain_closed(void);
+/*
+ * Wait until something may have happened to one of them, of which a poll(2) just now said nothing.
+ * 0, or -1 with errno: ETIMEDOUT, ENOMEM.
+ */
 struct pollfd;
-int green_fd_poll(struct pollfd *, unsigned long nfds, int64_t deadline);
+int green_fd_wait_any(const struct pollfd *, unsigned long nfds, int64_t deadline);
 
 /* waitq.c: waiting by address, for everything that is released in memory */
 struct waiter {

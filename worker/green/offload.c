@@ -27,7 +27,7 @@ static struct {
 	pthread_cond_t more; /* a job, or the end */
 	pthread_cond_t gone; /* a helper has ended */
 	TAILQ_HEAD(, offload) jobs;
-	unsigned helpers, idle;
+	unsigned helpers, idle, waiting; /* waiting: jobs that nobody has taken yet */
 	bool stop;
 } pool;
 
@@ -67,8 +67,10 @@ next_job(void)
 	while ((job = TAILQ_FIRST(&pool.jobs)) == NULL && !pool.stop && rc == 0)
 		rc = REAL(pthread_cond_timedwait)(&pool.more, &pool.lock, &until);
 	pool.idle--;
-	if (job != NULL)
+	if (job != NULL) {
 		TAILQ_REMOVE(&pool.jobs, job, link);
+		pool.waiting--;
+	}
 	return job;
 }
 
@@ -121,7 +123,8 @@ submit(struct offload *job)
 {
 	int rc;
 
-	if (pool.idle == 0 && pool.helpers < MAX_HELPERS) {
+	/* an idle helper may have been woken for an earlier job already */
+	if (pool.idle <= pool.waiting && pool.helpers < MAX_HELPERS) {
 		rc = helper_start();
 		if (rc == 0)
 			pool.helpers++;
@@ -129,6 +132,7 @@ submit(struct offload *job)
 			return rc;
 	}
 	TAILQ_INSERT_TAIL(&pool.jobs, job, link);
+	pool.waiting++;
 	REAL(pthread_cond_signal)(&pool.more);
 	return 0;
 }
