@@ -22,6 +22,9 @@
 /* The worker's row in the scoreboard, a number from 0; absent means 0. */
 #define CONTRACT_ENV_SLOT "GREENICORN_SLOT"
 
+/* For a master that another one started to take over from it: the other's pid. */
+#define CONTRACT_ENV_PREDECESSOR "GREENICORN_PID"
+
 /*
  * On the control socket, one datagram each. The worker says READY once the
  * application is loaded and it accepts. End of file there means that the

@@ -154,6 +154,19 @@ listener_adopt(struct listener *l, int fd)
 }
 
 void
+listener_own(struct listener *l)
+{
+	struct stat st;
+
+	l->inherited = false;
+	if (address_path(&l->address) != NULL && lstat(address_path(&l->address), &st) == 0 &&
+	    S_ISSOCK(st.st_mode)) {
+		l->dev = st.st_dev;
+		l->ino = st.st_ino;
+	}
+}
+
+void
 listener_close(struct listener *l)
 {
 	if (l->fd != -1)

@@ -35,6 +35,9 @@ int listener_open(
  */
 int listener_adopt(struct listener *, int fd);
 
+/* An adopted one that an earlier process of ours bound: listener_unlink may remove its file. */
+void listener_own(struct listener *);
+
 /* Close, but leave a unix socket's file: others listen on it still. */
 void listener_close(struct listener *);
 

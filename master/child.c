@@ -46,8 +46,8 @@ child_last_life(const struct child *c)
 }
 
 /* exec resets handlers but neither what is ignored nor what is blocked. */
-static int
-signals_reset(void)
+int
+child_reset_signals(void)
 {
 	struct sigaction dfl = {.sa_handler = SIG_DFL};
 	sigset_t none;
@@ -93,7 +93,7 @@ become_worker(const struct generation *g, const char *worker, const struct score
 {
 	char *argv[] = {g->title, NULL};
 
-	if (signals_reset() == 0 && environment_set(&g->settings, slot) == 0 &&
+	if (child_reset_signals() == 0 && environment_set(&g->settings, slot) == 0 &&
 	    descriptors_pass(g, sb, control) == 0)
 		execv(worker, argv);
 	dprintf(STDERR_FILENO, "cannot start %s: %s\n", worker, strerror(errno));

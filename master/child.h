@@ -42,6 +42,9 @@ uint64_t child_last_life(const struct child *);
 int child_spawn(struct child *, const struct generation *, const char *worker,
     const struct scoreboard *, size_t slot);
 
+/* In a forked child, before it executes: no signal is blocked or ignored. 0, or -1 with errno. */
+int child_reset_signals(void);
+
 /* It said that it is ready. */
 void child_set_ready(struct child *);
 

@@ -175,6 +175,7 @@ crew_reap(struct master *m)
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		upgrade_reaped(m, pid, status);
 		for (size_t i = 0; i < m->n; i++) {
 			if (m->children[i].pid == pid) {
 				crew_bury(m, i, status);

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/contract.h"
 #include "common/log.h"
 #include "common/mem.h"
 
@@ -39,6 +40,30 @@ binding_keep(struct binding *b, const struct binding *old, int backlog)
 	if ((b->listener.fd = fcntl(old->listener.fd, F_DUPFD_CLOEXEC, 0)) == -1)
 		return -1;
 	return listen(b->listener.fd, backlog);
+}
+
+/*
+ * A socket that an earlier master bound: the one that started us, or one whose sockets
+ * systemd has kept. Whether there is one of that address.
+ */
+static bool
+binding_take_bound(struct binding *b, struct fds *inherited, const struct settings *s)
+{
+	char text[ADDRESS_TEXT_SIZE];
+
+	address_format(&b->wanted, text, sizeof(text));
+	for (size_t i = 0; inherited != NULL && i < inherited->n; i++) {
+		struct fd_named *it = &inherited->items[i];
+
+		if (it->fd == -1 || strcmp(it->name, CONTRACT_FD_BOUND) != 0 ||
+		    listener_adopt(&b->listener, it->fd) == -1 ||
+		    strcmp(b->listener.text, text) != 0)
+			continue;
+		it->fd = -1;
+		listener_own(&b->listener);
+		return listen(b->listener.fd, s->backlog) == 0;
+	}
+	return false;
 }
 
 /* The first server may have to wait for the one before it to let go of the address. */
@@ -76,8 +101,8 @@ log_cannot_listen(const struct settings *s, const char *text)
 }
 
 static int
-generation_bind(
-    struct generation *g, const struct generation *old, const struct privs *privs, int tries)
+generation_bind(struct generation *g, const struct generation *old, struct fds *inherited,
+    const struct privs *privs, int tries)
 {
 	const struct strlist *bind = &g->settings.bind;
 	const struct binding *same;
@@ -95,6 +120,8 @@ generation_bind(
 		same = binding_find(old, &b->wanted);
 		if (same != NULL)
 			rc = binding_keep(b, same, g->settings.backlog);
+		else if (binding_take_bound(b, inherited, &g->settings))
+			rc = 0;
 		else
 			rc = binding_open(b, &g->settings, privs, tries, bind->items[i]);
 		if (rc == -1) {
@@ -106,6 +133,22 @@ generation_bind(
 	return 0;
 }
 
+/* From a socket unit of systemd, that is: not one that an earlier master bound. */
+static bool
+is_activated(const struct fd_named *it)
+{
+	return it->fd != -1 && strcmp(it->name, CONTRACT_FD_BOUND) != 0;
+}
+
+static bool
+has_activated(const struct fds *inherited)
+{
+	for (size_t i = 0; inherited != NULL && i < inherited->n; i++)
+		if (is_activated(&inherited->items[i]))
+			return true;
+	return false;
+}
+
 /* Sockets from systemd replace the setting bind, and stay for all generations. */
 static int
 generation_adopt(struct generation *g, struct fds *inherited)
@@ -114,7 +157,9 @@ generation_adopt(struct generation *g, struct fds *inherited)
 
 	g->bindings = xcalloc(inherited->n, sizeof(*g->bindings));
 	for (size_t i = 0; i < inherited->n; i++) {
-		b = &g->bindings[i];
+		b = &g->bindings[g->nbindings];
+		if (!is_activated(&inherited->items[i]))
+			continue;
 		if (listener_adopt(&b->listener, inherited->items[i].fd) == -1) {
 			log_error("LISTEN_FDS: cannot listen on descriptor %d (%s)",
 			    inherited->items[i].fd, inherited->items[i].name);
@@ -177,12 +222,12 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	g->workers = (size_t)s->workers;
 	g->settings_fd = -1;
 	g->title = xasprintf("greenicorn: worker [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
-	if (inherited != NULL && inherited->n > 0)
+	if (has_activated(inherited))
 		rc = generation_adopt(g, inherited);
 	else if (is_inherited(old))
 		rc = generation_inherit(g, old);
 	else
-		rc = generation_bind(g, old, privs, tries);
+		rc = generation_bind(g, old, inherited, privs, tries);
 	if (rc == 0 && (g->settings_fd = settings_pack(s)) == -1) {
 		log_error("cannot write the settings for the workers");
 		rc = -1;

@@ -6,6 +6,7 @@
 #include "master/child.h"
 #include "master/master.h"
 #include "master/status.h"
+#include "master/upgrade.h"
 
 /* Children at a time, old generations' that still finish included. */
 #define SLOTS 4096
@@ -19,6 +20,7 @@ struct master {
 	struct scoreboard scoreboard;
 	struct pidfile pidfile;
 	struct status status;
+	struct upgrade upgrade;
 	uint64_t served;        /* requests that workers which are gone have answered */
 	char reload_error[200]; /* why the last reload failed; "" when it did not */
 	struct backoff backoff;

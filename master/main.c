@@ -97,21 +97,21 @@ log_begin(const struct settings *s)
 }
 
 static void
-pidfile_check(const struct settings *s)
+pidfile_check(const struct settings *s, const char *path)
 {
-	pid_t holder = s->pidfile != NULL ? pidfile_holder(s->pidfile) : 0;
+	pid_t holder = path != NULL ? pidfile_holder(path) : 0;
 
 	if (holder != 0)
 		fatalx("%s: pidfile: Already running on PID %d (or pid file '%s' is stale)",
-		    settings_origin(s, "pidfile"), (int)holder, s->pidfile);
+		    settings_origin(s, "pidfile"), (int)holder, path);
 }
 
 static void
-pidfile_begin(struct pidfile *p, const struct settings *s)
+pidfile_begin(struct pidfile *p, const struct settings *s, const char *path)
 {
 	*p = (struct pidfile){.fd = -1};
-	if (s->pidfile != NULL && pidfile_write(p, s->pidfile) == -1)
-		fatal("%s: pidfile: cannot write %s", settings_origin(s, "pidfile"), s->pidfile);
+	if (path != NULL && pidfile_write(p, path) == -1)
+		fatal("%s: pidfile: cannot write %s", settings_origin(s, "pidfile"), path);
 }
 
 static struct privs
@@ -163,10 +163,10 @@ inherited_take(struct fds *inherited)
 }
 
 static void
-master_title(int argc, char **argv, const struct settings *s)
+master_title(int argc, char **argv, const struct settings *s, bool second)
 {
-	char *title =
-	    xasprintf("greenicorn: master [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
+	char *title = xasprintf("greenicorn: master [%s%s]",
+	    s->proc_name ? s->proc_name : s->wsgi_app, second ? ".2" : "");
 
 	title_set(argc, argv, title);
 	free(title);
@@ -174,7 +174,8 @@ master_title(int argc, char **argv, const struct settings *s)
 
 /* From the first sockets to the end of the last worker; the exit code. */
 static int
-serve(struct settings *settings, struct fds *inherited, const struct master_config *config)
+serve(struct settings *settings, struct fds *inherited, const struct master_config *config,
+    const struct upgrade *upgrade, const char *pidfile_path)
 {
 	struct generation *first =
 	    generation_new(settings, NULL, inherited, &config->privs, BIND_TRIES);
@@ -185,10 +186,10 @@ serve(struct settings *settings, struct fds *inherited, const struct master_conf
 		return 1;
 	if (master_block_signals() == -1)
 		fatal("cannot block signals");
-	pidfile_begin(&pidfile, &first->settings);
+	pidfile_begin(&pidfile, &first->settings, pidfile_path);
 	privileges_drop(&first->settings, &config->privs);
 	log_listening(first);
-	return master_run(config, first, &pidfile);
+	return master_run(config, first, &pidfile, upgrade);
 }
 
 int
@@ -197,24 +198,29 @@ main(int argc, char **argv)
 	struct options options;
 	struct settings settings;
 	struct fds inherited;
+	struct upgrade upgrade;
 	struct master_config config = {.options = &options};
-	char *worker;
+	char *worker, *pidfile;
 	int rc;
 
+	upgrade_remember(argc, argv);
 	options_parse(&options, argc, argv);
 	settings_load(&settings, &options);
 	config.worker = worker = worker_find();
 	config.privs = privs_begin(&settings);
 	inherited_take(&inherited);
+	upgrade_begin(&upgrade, &inherited);
 	notify_init();
-	master_title(argc, argv, &settings);
+	master_title(argc, argv, &settings, upgrade.predecessor != 0);
 	directory_enter(&settings);
 	log_begin(&settings);
-	pidfile_check(&settings);
+	pidfile = upgrade_pidfile(&upgrade, &settings);
+	pidfile_check(&settings, pidfile);
 	if (access(worker, X_OK) == -1)
 		fatal("cannot run %s", worker);
-	rc = serve(&settings, &inherited, &config);
+	rc = serve(&settings, &inherited, &config, &upgrade, pidfile);
 	options_free(&options);
+	free(pidfile);
 	free(worker);
 	return rc;
 }

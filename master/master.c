@@ -1,6 +1,7 @@
 /* The master's loop and its signals: see master.h. */
 #include "master/master.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@
 /* How long a worker has to dump its stacks after SIGABRT; one told to hurry, after SIGQUIT. */
 #define ABORT_GRACE (1 * BACKOFF_SECOND)
 #define HURRY_GRACE (2 * BACKOFF_SECOND)
+/* A worker ends by itself at graceful_timeout, with its log lines; if not, soon after it. */
+#define STOP_GRACE (BACKOFF_SECOND / 2)
 
 static uint64_t
 seconds(int n)
@@ -27,6 +30,13 @@ seconds(int n)
 
 /* ---- stopping ---- */
 
+/* Its unix sockets' files stay where another master has the same sockets. */
+static const struct generation *
+heir_of(const struct master *m, const struct generation *g)
+{
+	return upgrade_shared(m) ? g : NULL;
+}
+
 void
 master_stop(struct master *m, int sig)
 {
@@ -35,9 +45,9 @@ master_stop(struct master *m, int sig)
 	m->stopping = true;
 	m->stop_signal = sig;
 	notify_stopping();
-	generation_close_sockets(m->current, NULL);
+	generation_close_sockets(m->current, heir_of(m, m->current));
 	if (m->fallback != NULL)
-		generation_close_sockets(m->fallback, NULL);
+		generation_close_sockets(m->fallback, heir_of(m, m->fallback));
 }
 
 /* End the server because of a worker that exited with that code. */
@@ -119,8 +129,25 @@ on_usr1(struct master *m)
 static void
 on_usr2(struct master *m)
 {
-	(void)m;
-	log_warnx("USR2 signal ignored: no upgrade without a restart yet");
+	upgrade_start(m);
+}
+
+/*
+ * Stop all workers, keep the master: until HUP or TTIN. A terminal sends it whenever its window
+ * changes; gunicorn heeds it in daemons only, we where there is no terminal.
+ */
+static void
+on_winch(struct master *m)
+{
+	int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+
+	if (fd != -1) {
+		close(fd);
+		log_debug("SIGWINCH ignored. There is a terminal");
+		return;
+	}
+	log_info("graceful stop of workers");
+	m->current->workers = 0;
 }
 
 static const struct signal_row {
@@ -137,6 +164,7 @@ static const struct signal_row {
     {SIGTTOU, "ttou", on_ttou},
     {SIGUSR1, "usr1", on_usr1},
     {SIGUSR2, "usr2", on_usr2},
+    {SIGWINCH, "winch", on_winch},
 };
 
 #define SIGNAL_ROWS (sizeof(signal_rows) / sizeof(signal_rows[0]))
@@ -193,7 +221,8 @@ master_act(struct master *m, const struct action *a)
 		crew_spawn(m);
 		break;
 	case ACTION_STOP:
-		child_stop(c, m->stop_signal, now + seconds(m->current->settings.graceful_timeout));
+		child_stop(c, m->stop_signal,
+		    now + seconds(m->current->settings.graceful_timeout) + STOP_GRACE);
 		break;
 	case ACTION_ABORT:
 		if (c->ready_at == 0)
@@ -239,17 +268,24 @@ master_reconcile(struct master *m)
 static void
 master_wait(struct master *m, uint64_t wake)
 {
-	struct pollfd *pfds = xcalloc(m->n + 1, sizeof(*pfds));
+	struct pollfd *pfds = xcalloc(m->n + 3, sizeof(*pfds)), *more = pfds + m->n;
 	uint64_t now = scoreboard_now(), ns = wake > now ? wake - now : 0;
 	struct timespec ts = {(time_t)(ns / BACKOFF_SECOND), (long)(ns % BACKOFF_SECOND)};
 
-	pfds[m->n] = (struct pollfd){.fd = m->signals, .events = POLLIN};
+	more[0] = (struct pollfd){.fd = m->signals, .events = POLLIN};
+	more[1] = (struct pollfd){.fd = m->upgrade.successor_control, .events = POLLIN};
+	more[2] = (struct pollfd){.fd = m->upgrade.predecessor_fd, .events = POLLIN};
 	for (size_t i = 0; i < m->n; i++)
 		pfds[i] = (struct pollfd){.fd = m->children[i].control, .events = POLLIN};
-	if (ppoll(pfds, m->n + 1, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0)
+	if (ppoll(pfds, m->n + 3, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0) {
 		for (size_t i = 0; i < m->n; i++)
 			if (pfds[i].revents != 0)
 				crew_listen(m, &m->children[i]);
+		if (more[1].revents != 0)
+			upgrade_listen(m);
+		if (more[2].revents != 0)
+			upgrade_promote(m);
+	}
 	free(pfds);
 }
 
@@ -274,18 +310,22 @@ static void
 master_fini(struct master *m)
 {
 	pidfile_remove(&m->pidfile);
-	generation_free(m->fallback, NULL);
-	generation_free(m->current, NULL);
+	generation_free(m->fallback, heir_of(m, m->fallback));
+	generation_free(m->current, heir_of(m, m->current));
 	scoreboard_close(&m->scoreboard);
 	close(m->signals);
 	free(m->children);
 }
 
 int
-master_run(const struct master_config *config, struct generation *first, struct pidfile *pidfile)
+master_run(const struct master_config *config, struct generation *first,
+    const struct pidfile *pidfile, const struct upgrade *upgrade)
 {
-	struct master m = {
-	    .config = config, .current = first, .pidfile = *pidfile, .stop_signal = SIGTERM};
+	struct master m = {.config = config,
+	    .current = first,
+	    .pidfile = *pidfile,
+	    .upgrade = *upgrade,
+	    .stop_signal = SIGTERM};
 	uint64_t wake, status_wake;
 
 	if (master_init(&m) == -1)

@@ -10,6 +10,7 @@
 #include "master/generation.h"
 #include "master/options.h"
 #include "master/pidfile.h"
+#include "master/upgrade.h"
 
 struct master_config {
 	const struct options *options; /* borrowed: to load the settings again */
@@ -20,7 +21,11 @@ struct master_config {
 /* Hold back the signals that master_run takes. 0, or -1 with errno. */
 int master_block_signals(void);
 
-/* Run with a first generation and a pid file, both owned from here on; the exit code. */
-int master_run(const struct master_config *, struct generation *, struct pidfile *);
+/*
+ * Run with a first generation, a pid file and the ties to another master, all owned from
+ * here on; the exit code.
+ */
+int master_run(const struct master_config *, struct generation *, const struct pidfile *,
+    const struct upgrade *);
 
 #endif

@@ -18,6 +18,7 @@
 static struct sockaddr_un address;
 static socklen_t address_len;      /* 0: nobody wants to know */
 static uint64_t watchdog_interval; /* ns */
+static bool muted;
 
 /* sd_watchdog_enabled(3): so many microseconds at most between two signs of life. Half is safe. */
 static void
@@ -77,7 +78,7 @@ notify_with(const char *text, int fd, bool wait)
 	    .msg_name = &address, .msg_namelen = address_len, .msg_iov = &iov, .msg_iovlen = 1};
 	int sock;
 
-	if (address_len == 0)
+	if (address_len == 0 || muted)
 		return;
 	if (fd != -1) {
 		msg.msg_control = control.space;
@@ -171,6 +172,12 @@ void
 notify_watchdog(void)
 {
 	notify_again("WATCHDOG=1");
+}
+
+void
+notify_mute(bool mute)
+{
+	muted = mute;
 }
 
 void

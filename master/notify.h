@@ -38,6 +38,9 @@ void notify_extend(uint64_t ns);
 uint64_t notify_watchdog_interval(void);
 void notify_watchdog(void);
 
+/* Another process speaks for the service: say nothing until told otherwise. */
+void notify_mute(bool);
+
 /*
  * FDSTORE: systemd keeps a copy of these listening sockets and gives them back, under the name
  * CONTRACT_FD_BOUND, when it starts us again. Replaces those that it had.

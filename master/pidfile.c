@@ -93,6 +93,14 @@ pidfile_remove(struct pidfile *p)
 }
 
 int
+pidfile_inherit(struct pidfile *p, const char *path, pid_t dead)
+{
+	if (path != NULL && pidfile_read(path) == dead)
+		(void)unlink(path); /* what cannot be removed may still be replaced */
+	return pidfile_move(p, path);
+}
+
+int
 pidfile_move(struct pidfile *p, const char *path)
 {
 	if (path != NULL && p->path != NULL && strcmp(path, p->path) == 0 &&

@@ -19,6 +19,9 @@ int pidfile_write(struct pidfile *, const char *path);
 /* The same on a reload: path may be the same, another, or NULL. Only what changed is touched. */
 int pidfile_move(struct pidfile *, const char *path);
 
+/* The same, where the file may still have the pid of `dead`, which is gone. */
+int pidfile_inherit(struct pidfile *, const char *path, pid_t dead);
+
 /* Remove the file, if it still has our pid. */
 void pidfile_remove(struct pidfile *);
 

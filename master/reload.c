@@ -3,9 +3,11 @@
  * fallback until a worker of the new one is ready. Whatever fails before that changes nothing.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
+#include "common/mem.h"
 #include "master/internal.h"
 #include "master/notify.h"
 
@@ -92,6 +94,30 @@ log_apply(const struct settings *s)
 		    "%s: errorlog: cannot open %s", settings_origin(s, "errorlog"), s->errorlog);
 }
 
+static void
+pidfile_apply(struct master *m, const struct settings *s)
+{
+	char *path = upgrade_pidfile(&m->upgrade, s);
+
+	if (pidfile_move(&m->pidfile, path) == -1)
+		log_warn("%s: pidfile: cannot write %s", settings_origin(s, "pidfile"), path);
+	free(path);
+}
+
+/* systemd gives them back to us after a crash; those that it opened itself it has. */
+static void
+store_sockets(const struct generation *g)
+{
+	int *fds = xcalloc(g->nbindings, sizeof(*fds));
+	size_t n = 0;
+
+	for (size_t i = 0; i < g->nbindings; i++)
+		if (!g->bindings[i].listener.inherited)
+			fds[n++] = g->bindings[i].listener.fd;
+	notify_store(fds, n);
+	free(fds);
+}
+
 /*
  * A worker of the new generation is ready: what the old one alone had is given up. From
  * here on each new worker that is ready lets an old one go (reconcile).
@@ -106,13 +132,13 @@ reload_commit(struct master *m)
 	m->reload_error[0] = '\0';
 	if (m->fallback != NULL) {
 		log_apply(s);
-		if (pidfile_move(&m->pidfile, s->pidfile) == -1)
-			log_warn("%s: pidfile: cannot write %s", settings_origin(s, "pidfile"),
-			    s->pidfile);
+		pidfile_apply(m, s);
 		generation_free(m->fallback, m->current);
 		m->fallback = NULL;
 	}
+	store_sockets(m->current);
 	notify_ready();
+	upgrade_ready(m);
 }
 
 void

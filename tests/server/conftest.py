@@ -1,6 +1,7 @@
 """Fixtures of the tests on the real program: see harness.py."""
 
 import os
+import stat
 import sys
 
 import pytest
@@ -56,3 +57,13 @@ def redis(tmp_path_factory):
     redis = harness.Redis(tmp_path_factory.mktemp("redis"))
     yield redis
     redis.stop()
+
+
+@pytest.fixture
+def open_path(tmp_path):
+    """A folder that nobody can enter: pytest's are 0700."""
+    path = tmp_path
+    while path != path.parent:
+        os.chmod(path, stat.S_IMODE(path.stat().st_mode) | 0o011)
+        path = path.parent
+    return tmp_path

@@ -81,6 +81,8 @@ class Server:
     output .stdout.
     """
 
+    new_session = False  # away from a developer's terminal
+
     def __init__(self, folder, app="hello:app", args=(), env=None, start=True, wait=True, **settings):
         self.folder = str(folder)
         self.app = app
@@ -117,8 +119,9 @@ class Server:
             command.append(self.app)
         with open(self.log, "ab") as log, open(self.stdout, "ab") as out:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self.env, cwd=self.folder
-            )
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=self.env, cwd=self.folder,
+                start_new_session=self.new_session,
+            )  # fmt: skip
         if wait:
             self.wait_ready()
         return self

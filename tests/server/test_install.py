@@ -4,6 +4,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 
@@ -67,7 +68,8 @@ def print_config(server, *args):
 
 def test_these_files_and_no_others(installed):
     expected = {path: 0o755 for path in installed.programs}
-    for path in [installed.sysconf, installed.service, installed.socket, *installed.pages]:
+    templates = [path.replace("greenicorn.", "greenicorn@.") for path in (installed.service, installed.socket)]
+    for path in [installed.sysconf, installed.service, installed.socket, *templates, *installed.pages]:
         expected[path] = 0o644
     found = {}
     for folder, _, names in os.walk(installed.folder):
@@ -120,9 +122,25 @@ def test_units_name_what_is_installed(installed):
     unit.optionxform = str
     unit.read_string(installed.read(installed.service))
     assert unit["Service"]["ExecStart"].split() == [installed.programs[0], "-c", installed.sysconf]
-    assert unit["Service"]["Type"] == "notify"
+    assert unit["Service"]["Type"] in ("notify", "notify-reload")
+    assert ("ExecReload" in unit["Service"]) == (unit["Service"]["Type"] == "notify")
     for path in (installed.service, installed.socket):
-        assert "@" not in installed.read(path)
+        for each in (path, path.replace("greenicorn.", "greenicorn@.")):
+            assert not re.search(r"@[A-Z]+@", installed.read(each)), each
+    template = installed.read(installed.service.replace("greenicorn.", "greenicorn@."))
+    assert "/greenicorn/%i.conf\n" in template and "RuntimeDirectory=greenicorn/%i\n" in template
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_systemd_understands_the_units(installed, tmp_path):
+    """All but the programs' paths, which are another machine's."""
+    for name in ("greenicorn.service", "greenicorn.socket", "greenicorn@.service", "greenicorn@.socket"):
+        text = installed.read(installed.service.replace("greenicorn.service", name))
+        (tmp_path / name).write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.M))
+    units = [str(tmp_path / name) for name in ("greenicorn.service", "greenicorn.socket", "greenicorn@x.service")]
+    os.symlink(tmp_path / "greenicorn@.service", units[2])
+    result = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
+    assert not re.search("greenicorn", result.stderr), result.stderr
 
 
 def test_an_edited_configuration_stays(tmp_path):

@@ -140,13 +140,6 @@ def test_usr1_reaches_a_worker_that_was_starting(tmp_path):
         assert len(m.booted()) == 1
 
 
-def test_usr2_is_refused(tmp_path):
-    with Master(tmp_path) as m:
-        m.signal(signal.SIGUSR2)
-        m.wait_log("USR2 signal ignored")
-        m.about()
-
-
 def test_a_silent_worker(tmp_path):
     with Master(tmp_path, app="silent", timeout=1) as m:
         (pid,) = m.wait_workers(1)

@@ -1,35 +1,21 @@
 """The master and the system: giving up root, systemd's sockets and its notifications."""
 
-import fcntl
 import os
 import pwd
-import queue
 import re
 import signal
 import socket
-import stat
 import subprocess
-import threading
 import time
 
 import pytest
 
 import harness
 from harness import free_port, wait_for
-from master_util import FAKE, Master, status_of
+from master_util import FAKE, Master, Notified, start_activated, start_notified, status_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another")
 NOBODY = pwd.getpwnam("nobody")
-
-
-@pytest.fixture
-def open_path(tmp_path):
-    """A folder that nobody can enter: pytest's are 0700."""
-    path = tmp_path
-    while path != path.parent:
-        os.chmod(path, stat.S_IMODE(path.stat().st_mode) | 0o011)
-        path = path.parent
-    return tmp_path
 
 
 @needs_root
@@ -128,62 +114,6 @@ def test_only_root_can_become_another(open_path):
 # ---- systemd ----
 
 
-def start_activated(folder, sockets, names=None, pid=None, **settings):
-    """As systemd starts a service with sockets: from 3 on, for the process that execs."""
-    keep = [s.fileno() for s in sockets]
-
-    class Activated(Master):
-        def start(self, wait=True):
-            self.write_config()
-            child = os.fork()
-            if child == 0:
-                try:
-                    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in keep]
-                    for i, fd in enumerate(high):
-                        os.dup2(fd, 3 + i, inheritable=True)
-                    log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-                    os.dup2(log, 2)
-                    env = dict(self.env, LISTEN_PID=str(pid or os.getpid()), LISTEN_FDS=str(len(keep)))
-                    if names:
-                        env["LISTEN_FDNAMES"] = names
-                    os.closerange(3 + len(keep), 200)
-                    os.chdir(self.folder)
-                    os.execve(harness.MASTER, [harness.MASTER, "-c", self.config, self.app], env)
-                finally:
-                    os._exit(127)
-            self.process = Forked(child)
-            if wait:
-                self.wait_ready()
-            return self
-
-    return Activated(folder, **settings)
-
-
-class Forked:
-    """Enough of subprocess.Popen for a process that we forked."""
-
-    def __init__(self, pid):
-        self.pid = pid
-        self.returncode = None
-
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def send_signal(self, sig):
-        os.kill(self.pid, sig)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
-
-    def wait(self, timeout=10):
-        wait_for(lambda: self.poll() is not None, timeout, "the end of the master")
-        return self.returncode
-
-
 def test_sockets_from_systemd_replace_bind(tmp_path):
     path = str(tmp_path / "s")
     with socket.create_server(("127.0.0.1", 0)) as inet, socket.socket(socket.AF_UNIX) as unix:
@@ -221,48 +151,6 @@ def test_a_descriptor_that_is_no_listening_socket(tmp_path):
         assert "LISTEN_FDS: cannot listen on descriptor 3 (unknown): Invalid argument" in m.log_text()
 
 
-class Notified:
-    """A service manager's socket: the messages that came, and the descriptors with them."""
-
-    def __init__(self, address):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.sock.bind(address)
-        self.messages = queue.Queue()
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
-
-    def read(self):
-        while True:
-            text, fds, _, _ = socket.recv_fds(self.sock, 4096, 8)
-            if not text:
-                return
-            self.messages.put((dict(line.split("=", 1) for line in text.decode().split("\n")), fds))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.sock.shutdown(socket.SHUT_RD)
-        self.thread.join()
-        self.sock.close()
-        while not self.messages.empty():
-            for fd in self.messages.get()[1]:
-                os.close(fd)
-
-    def receive(self):
-        return self.messages.get(timeout=10 * harness.PATIENCE)
-
-    def next(self, key, pattern=""):
-        """The next message that says something of key."""
-        for _ in range(1000):
-            message, fds = self.receive()
-            if re.search(pattern, message.get(key, "")) and key in message:
-                return dict(message, fds=fds)
-            for fd in fds:
-                os.close(fd)
-        raise AssertionError("%s never comes" % key)
-
-
 @pytest.mark.parametrize("abstract", [False, True])
 def test_notifications(tmp_path, abstract):
     name = "greenicorn-test-%d" % os.getpid() if abstract else str(tmp_path / "notify")
@@ -284,11 +172,6 @@ def test_notifications(tmp_path, abstract):
         m.signal(signal.SIGTERM)
         assert notified.next("STOPPING")["STOPPING"] == "1"
         assert m.wait_exit() == 0
-
-
-def start_notified(folder, env=None, **arguments):
-    notified = Notified(str(folder / "notify"))
-    return notified, Master(folder, env={"NOTIFY_SOCKET": str(folder / "notify"), **(env or {})}, **arguments)
 
 
 def test_no_notification_before_a_worker_is_ready(tmp_path):
