@@ -41,18 +41,18 @@ context_thread_pointer(void)
 	return tp;
 }
 
-#ifdef GREEN_UCONTEXT
-
-static void
-set_thread_pointer(void *tp)
+void
+context_wear(void *tp)
 {
 #ifdef __x86_64__
-	long rc = SYS_arch_prctl;
+	long rc = SYS_arch_prctl; /* not wrfsbase: whoever needs this is in no hurry */
 	__asm__ volatile("syscall" : "+a"(rc) : "D"(ARCH_SET_FS), "S"(tp) : "rcx", "r11", "memory");
 #else
 	__asm__ volatile("msr tpidr_el0, %0" : : "r"(tp) : "memory");
 #endif
 }
+
+#ifdef GREEN_UCONTEXT
 
 static sigset_t loop_mask;
 
@@ -88,7 +88,7 @@ context_make(struct context *c, void *stack, char *top, void (*fn)(void *), void
 void
 context_switch(struct context *from, struct context *to, void *tp)
 {
-	set_thread_pointer(tp);
+	context_wear(tp);
 	swapcontext(&from->uc, &to->uc);
 }
 

@@ -29,6 +29,9 @@ void context_init(void);
 /* The calling thread's thread pointer. */
 void *context_thread_pointer(void);
 
+/* Set it: the calling code goes on as another thread, on the stack where it is. */
+void context_wear(void *tp);
+
 /* fn(arg) will start at the stack's top on the first switch there; it never returns. */
 void context_make(struct context *, void *stack, char *top, void (*fn)(void *), void *arg);
 

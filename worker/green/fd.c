@@ -267,7 +267,8 @@ green_fd_wait(int fd, int events, int64_t deadline)
 		return -1;
 	TAILQ_INSERT_TAIL(&e->waiters, &w, link);
 	while (rc == 0 && !w.ready)
-		rc = green_park(deadline);
+		rc = green_park_on(
+		    events & GREEN_READ ? GREEN_ON_READ : GREEN_ON_WRITE, (uintptr_t)fd, deadline);
 	TAILQ_REMOVE(&e->waiters, &w, link);
 	if (w.closed) {
 		errno = EBADF;
@@ -353,8 +354,12 @@ green_fd_wait_any(const struct pollfd *fds, nfds_t nfds, int64_t deadline)
 		return -1;
 	for (n = 0; n < nfds && rc == 0; n++)
 		rc = poll_register(&ws[n], &fds[n]);
-	if (rc == 0)
-		rc = green_park(deadline);
+	if (rc == 0 && nfds == 1)
+		rc = green_park_on(ws[0].events & GREEN_READ ? GREEN_ON_READ : GREEN_ON_WRITE,
+		    (uintptr_t)fds[0].fd, deadline);
+	else if (rc == 0)
+		rc = green_park_on(
+		    nfds == 0 ? GREEN_ON_TIME : GREEN_ON_DESCRIPTORS, (uintptr_t)nfds, deadline);
 	else if (errno == EBADF)
 		rc = 0; /* closed meanwhile: the next try says so */
 	saved = errno;

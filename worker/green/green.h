@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct event_base;
 struct green;
@@ -78,10 +79,32 @@ struct green *green_self(void);
 /* Let the other runnable ones run; nothing on other than a green thread. */
 void green_yield(void);
 
+/* What a green thread waits for, for those who look at it (green_each). */
+enum green_on {
+	GREEN_ON_WAKE, /* green_wake, by whoever knows */
+	GREEN_ON_TIME, /* its deadline only */
+	GREEN_ON_READ, /* object is a descriptor */
+	GREEN_ON_WRITE,
+	GREEN_ON_DESCRIPTORS, /* one of several: object says of how many */
+	GREEN_ON_MUTEX,       /* from here on object is an address */
+	GREEN_ON_RWLOCK,
+	GREEN_ON_SEMAPHORE,
+	GREEN_ON_CONDITION,
+	GREEN_ON_FUTEX,
+	GREEN_ON_HELPER, /* what runs on a helper thread, see green_offload */
+};
+
+struct green_waiting {
+	enum green_on on;
+	uintptr_t object;
+	int64_t deadline;
+};
+
 /*
  * Park until green_wake or the deadline. A wake that came before the park is
  * not lost: it ends the next park at once. 0, or -1 with errno ETIMEDOUT.
  */
+int green_park_on(enum green_on, uintptr_t object, int64_t deadline);
 int green_park(int64_t deadline);
 
 /* Wake one: from any OS thread, also while it runs (see green_park). */
@@ -139,5 +162,49 @@ void green_msg_advance(struct msghdr *msg, size_t n);
 int green_offload(void (*fn)(void *arg), void *arg);
 
 void green_get_stats(struct green_stats *);
+
+/*
+ * Looking at green threads (look.c). What runs as one job may say so: the tag is any pointer,
+ * NULL again at its end. Setting it begins a new turn.
+ */
+void green_tag_set(void *tag);
+
+struct green_view {
+	struct green *green;
+	void *tag;
+	bool running; /* this is who has the OS thread */
+	bool parked;  /* waiting says for what; if not it is about to run, or pooled */
+	struct green_waiting waiting;
+	pid_t tid;    /* what locks call it */
+	pid_t holder; /* of the mutex or lock that it waits for; 0: none, or not known */
+};
+
+/*
+ * All green threads, the running one first. On the loop's OS thread, where it may also be
+ * called from a signal handler, whatever that interrupted.
+ */
+void green_each(void (*fn)(const struct green_view *, void *arg), void *arg);
+
+/*
+ * Call fn(arg) here and now with the identity of another green thread, which stands still
+ * meanwhile: thread-local storage is its own; the hooks are the real calls. Where green_each may
+ * be called.
+ */
+void green_wear(struct green *, void (*fn)(void *arg), void *arg);
+
+/*
+ * Look for a deadlock: call fn for each green thread of one that was there at the last call, too,
+ * and has not been told yet. Whether there is one. On the loop, about once a second.
+ */
+bool green_deadlock_find(void (*fn)(struct green *, void *arg), void *arg);
+
+/*
+ * From any OS thread: a number that changes when another green thread or another job has its turn;
+ * odd while one runs.
+ */
+uint64_t green_turn(void);
+
+/* When a green thread runs next, set *word to 1 and wake who sleeps on that futex. Once. */
+void green_kick_at_turn(_Atomic uint32_t *word);
 
 #endif

@@ -37,7 +37,7 @@ futex_wait(const _Atomic uint32_t *addr, int op, uint32_t expected, const struct
 		return -1;
 	}
 	while (!timed_out && w.queued)
-		timed_out = green_park(deadline) == -1;
+		timed_out = green_park_on(GREEN_ON_FUTEX, (uintptr_t)addr, deadline) == -1;
 	if (waitq_remove(&w))
 		return 0;
 	errno = ETIMEDOUT;

@@ -15,19 +15,25 @@
 
 #include "worker/green/hooks.h"
 
+/* How a sort of lock is taken without waiting, and what it is for those who look. */
+struct lock_kind {
+	int (*try)(void *);
+	enum green_on on;
+};
+
 /*
  * Try until it does not say EBUSY: the result, or ETIMEDOUT. A wake that came though the try
  * before had succeeded is passed on: it was meant for who can use it.
  */
 static int
-lock_wait(int (*try)(void *), void *obj, bool shared, int64_t deadline)
+lock_wait(const struct lock_kind *kind, void *obj, bool shared, int64_t deadline)
 {
 	struct waiter w;
 	unsigned round = 0;
 	bool timed_out = false;
 	int rc;
 
-	while ((rc = try(obj)) == EBUSY) {
+	while ((rc = kind->try(obj)) == EBUSY) {
 		if (timed_out)
 			return ETIMEDOUT;
 		if (shared) {
@@ -35,13 +41,13 @@ lock_wait(int (*try)(void *), void *obj, bool shared, int64_t deadline)
 			continue;
 		}
 		waitq_add(&w, obj);
-		rc = try(obj);
+		rc = kind->try(obj);
 		if (rc != EBUSY) {
 			if (waitq_remove(&w))
 				waitq_wake(obj, 1);
 			return rc;
 		}
-		timed_out = green_park(deadline) == -1;
+		timed_out = green_park_on(kind->on, (uintptr_t)obj, deadline) == -1;
 		if (waitq_remove(&w))
 			timed_out = false;
 	}
@@ -50,15 +56,16 @@ lock_wait(int (*try)(void *), void *obj, bool shared, int64_t deadline)
 
 /* As pthread_*_timed* want it: EINVAL only when it would have to wait. */
 static int
-lock_timed(int (*try)(void *), void *obj, bool shared, clockid_t clock, const struct timespec *at)
+lock_timed(const struct lock_kind *kind, void *obj, bool shared, clockid_t clock,
+    const struct timespec *at)
 {
-	int rc = try(obj);
+	int rc = kind->try(obj);
 
 	if (rc != EBUSY)
 		return rc;
 	if (!timespec_valid(at) || (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC))
 		return EINVAL;
-	return lock_wait(try, obj, shared, deadline_at(clock, at));
+	return lock_wait(kind, obj, shared, deadline_at(clock, at));
 }
 
 /* ---- semaphores ---- */
@@ -70,11 +77,23 @@ sem_is_shared(const sem_t *sem)
 	return ((const unsigned *)(const void *)sem)[2] != 0;
 }
 
+HOOK int
+sem_trywait(sem_t *sem)
+{
+	int rc = REAL(sem_trywait)(sem);
+
+	if (rc == 0 && on_green())
+		green_holder_set(sem);
+	return rc;
+}
+
 static int
 sem_try(void *sem)
 {
 	return sem_trywait(sem) == 0 ? 0 : errno == EAGAIN ? EBUSY : errno;
 }
+
+static const struct lock_kind sem_kind = {sem_try, GREEN_ON_SEMAPHORE};
 
 static int
 sem_result(int rc)
@@ -90,7 +109,7 @@ sem_wait(sem_t *sem)
 {
 	if (!on_green())
 		return REAL(sem_wait)(sem);
-	return sem_result(lock_wait(sem_try, sem, sem_is_shared(sem), GREEN_NEVER));
+	return sem_result(lock_wait(&sem_kind, sem, sem_is_shared(sem), GREEN_NEVER));
 }
 
 HOOK int
@@ -98,7 +117,7 @@ sem_timedwait(sem_t *sem, const struct timespec *at)
 {
 	if (!on_green())
 		return REAL(sem_timedwait)(sem, at);
-	return sem_result(lock_timed(sem_try, sem, sem_is_shared(sem), CLOCK_REALTIME, at));
+	return sem_result(lock_timed(&sem_kind, sem, sem_is_shared(sem), CLOCK_REALTIME, at));
 }
 
 HOOK int
@@ -106,14 +125,16 @@ sem_clockwait(sem_t *sem, clockid_t clock, const struct timespec *at)
 {
 	if (!on_green())
 		return REAL(sem_clockwait)(sem, clock, at);
-	return sem_result(lock_timed(sem_try, sem, sem_is_shared(sem), clock, at));
+	return sem_result(lock_timed(&sem_kind, sem, sem_is_shared(sem), clock, at));
 }
 
 HOOK int
 sem_post(sem_t *sem)
 {
-	int rc = REAL(sem_post)(sem);
+	int rc;
 
+	green_holder_clear(sem);
+	rc = REAL(sem_post)(sem);
 	if (rc == 0)
 		waitq_wake(sem, 1);
 	return rc;
@@ -136,6 +157,8 @@ mutex_try(void *m)
 	return pthread_mutex_trylock(m);
 }
 
+static const struct lock_kind mutex_kind = {mutex_try, GREEN_ON_MUTEX};
+
 /* An error-checking mutex that is ours already: waiting would be for ourselves. */
 static bool
 mutex_would_deadlock(const pthread_mutex_t *m)
@@ -156,7 +179,7 @@ pthread_mutex_lock(pthread_mutex_t *m)
 		return rc;
 	if (mutex_would_deadlock(m))
 		return EDEADLK;
-	return lock_wait(mutex_try, m, mutex_is_shared(m), GREEN_NEVER);
+	return lock_wait(&mutex_kind, m, mutex_is_shared(m), GREEN_NEVER);
 }
 
 HOOK int
@@ -171,7 +194,7 @@ pthread_mutex_clocklock(pthread_mutex_t *m, clockid_t clock, const struct timesp
 		return rc;
 	if (mutex_would_deadlock(m))
 		return EDEADLK;
-	return lock_timed(mutex_try, m, mutex_is_shared(m), clock, at);
+	return lock_timed(&mutex_kind, m, mutex_is_shared(m), clock, at);
 }
 
 HOOK int
@@ -232,7 +255,7 @@ cond_wait(pthread_cond_t *c, pthread_mutex_t *m, int64_t deadline)
 		timed_out = !hook_pause(&round, deadline);
 	else {
 		while (!timed_out && w.queued)
-			timed_out = green_park(deadline) == -1;
+			timed_out = green_park_on(GREEN_ON_CONDITION, (uintptr_t)c, deadline) == -1;
 		timed_out = !waitq_remove(&w);
 	}
 	rc = pthread_mutex_lock(m);
@@ -367,55 +390,59 @@ rwlock_try_write(void *l)
 	return pthread_rwlock_trywrlock(l);
 }
 
+static const struct lock_kind read_kind = {rwlock_try_read, GREEN_ON_RWLOCK};
+static const struct lock_kind write_kind = {rwlock_try_write, GREEN_ON_RWLOCK};
+
 static int
-rwlock_clock(int (*try)(void *), pthread_rwlock_t *l, clockid_t clock, const struct timespec *at)
+rwlock_clock(
+    const struct lock_kind *kind, pthread_rwlock_t *l, clockid_t clock, const struct timespec *at)
 {
-	return rwlock_is_mine(l) ? EDEADLK : lock_timed(try, l, rwlock_is_shared(l), clock, at);
+	return rwlock_is_mine(l) ? EDEADLK : lock_timed(kind, l, rwlock_is_shared(l), clock, at);
 }
 
 static int
-rwlock_wait(int (*try)(void *), pthread_rwlock_t *l)
+rwlock_wait(const struct lock_kind *kind, pthread_rwlock_t *l)
 {
-	return rwlock_is_mine(l) ? EDEADLK : lock_wait(try, l, rwlock_is_shared(l), GREEN_NEVER);
+	return rwlock_is_mine(l) ? EDEADLK : lock_wait(kind, l, rwlock_is_shared(l), GREEN_NEVER);
 }
 
 HOOK int
 pthread_rwlock_rdlock(pthread_rwlock_t *l)
 {
-	return on_green() ? rwlock_wait(rwlock_try_read, l) : REAL(pthread_rwlock_rdlock)(l);
+	return on_green() ? rwlock_wait(&read_kind, l) : REAL(pthread_rwlock_rdlock)(l);
 }
 
 HOOK int
 pthread_rwlock_wrlock(pthread_rwlock_t *l)
 {
-	return on_green() ? rwlock_wait(rwlock_try_write, l) : REAL(pthread_rwlock_wrlock)(l);
+	return on_green() ? rwlock_wait(&write_kind, l) : REAL(pthread_rwlock_wrlock)(l);
 }
 
 HOOK int
 pthread_rwlock_timedrdlock(pthread_rwlock_t *l, const struct timespec *at)
 {
-	return on_green() ? rwlock_clock(rwlock_try_read, l, CLOCK_REALTIME, at)
+	return on_green() ? rwlock_clock(&read_kind, l, CLOCK_REALTIME, at)
 			  : REAL(pthread_rwlock_timedrdlock)(l, at);
 }
 
 HOOK int
 pthread_rwlock_timedwrlock(pthread_rwlock_t *l, const struct timespec *at)
 {
-	return on_green() ? rwlock_clock(rwlock_try_write, l, CLOCK_REALTIME, at)
+	return on_green() ? rwlock_clock(&write_kind, l, CLOCK_REALTIME, at)
 			  : REAL(pthread_rwlock_timedwrlock)(l, at);
 }
 
 HOOK int
 pthread_rwlock_clockrdlock(pthread_rwlock_t *l, clockid_t clock, const struct timespec *at)
 {
-	return on_green() ? rwlock_clock(rwlock_try_read, l, clock, at)
+	return on_green() ? rwlock_clock(&read_kind, l, clock, at)
 			  : REAL(pthread_rwlock_clockrdlock)(l, clock, at);
 }
 
 HOOK int
 pthread_rwlock_clockwrlock(pthread_rwlock_t *l, clockid_t clock, const struct timespec *at)
 {
-	return on_green() ? rwlock_clock(rwlock_try_write, l, clock, at)
+	return on_green() ? rwlock_clock(&write_kind, l, clock, at)
 			  : REAL(pthread_rwlock_clockwrlock)(l, clock, at);
 }
 

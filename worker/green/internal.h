@@ -30,8 +30,13 @@ struct green {
 	struct event timer;             /* for green_park's deadline */
 	TAILQ_ENTRY(green) link;        /* on the run queue, the idle list or the dying list */
 	_Atomic(struct green *) remote; /* next on the list of those woken from other OS threads */
+	struct green_waiting waiting;   /* while it is parked */
+	void *tag;                      /* its job's: green_tag_set */
+	LIST_ENTRY(green) every;        /* all there are, for look.c */
+	uintptr_t suspect, accused; /* locks: in a cycle at the last look; told of (deadlock.c) */
 };
 TAILQ_HEAD(green_list, green);
+LIST_HEAD(green_all, green);
 
 /* This thread's green thread; NULL on the loop and on OS threads, and in a forked child. */
 extern __thread struct green *green_tls_self __attribute__((tls_model("initial-exec")));
@@ -55,6 +60,28 @@ void green_thread_trim(struct green *);
 void green_born(struct green *);
 _Noreturn void green_main(void *);
 void green_notify_loop(void);
+
+/* look.c: what others may see of the scheduler, also from a signal handler */
+extern struct green_all green_all;
+extern struct green *green_current;  /* NULL while the loop runs */
+extern _Atomic uint64_t green_turns; /* odd while a green thread runs */
+extern _Atomic(_Atomic uint32_t *) green_kick_wanted;
+void green_all_add(struct green *);
+struct green_view green_look(struct green *);
+void green_kick(void);
+
+/* Something else is being done now: a green thread is entered, left, or takes the next job. */
+static inline void
+green_turn_add(uint64_t n)
+{
+	atomic_store_explicit(&green_turns,
+	    atomic_load_explicit(&green_turns, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* holder.c: who took a semaphore last, 0 when that is not known */
+void green_holder_set(const void *object);
+void green_holder_clear(const void *object);
+pid_t green_holder_of(const void *object);
 
 /* fd.c */
 void green_fd_fini(void);

@@ -151,7 +151,7 @@ green_offload(void (*fn)(void *arg), void *arg)
 	rc = submit(&job);
 	while (rc == 0 && !job.done) {
 		REAL(pthread_mutex_unlock)(&pool.lock);
-		(void)green_park(GREEN_NEVER);
+		(void)green_park_on(GREEN_ON_HELPER, 0, GREEN_NEVER);
 		REAL(pthread_mutex_lock)(&pool.lock);
 	}
 	REAL(pthread_mutex_unlock)(&pool.lock);

@@ -29,7 +29,6 @@ struct event_base *green_base;
 
 static struct {
 	struct green_config config;
-	struct green *current;
 	struct context loop;
 	void *loop_tp;
 	struct green_list run;               /* runnable, in order */
@@ -81,11 +80,16 @@ green_self(void)
 static void
 green_resume(struct green *g)
 {
-	rt.current = g;
+	green_current = g;
 	rt.switches++;
 	g->used = true;
+	green_turn_add(1);
+	if (__builtin_expect(
+		atomic_load_explicit(&green_kick_wanted, memory_order_relaxed) != NULL, 0))
+		green_kick();
 	context_switch(&rt.loop, &g->context, g->identity.tp);
-	rt.current = NULL;
+	green_turn_add(1);
+	green_current = NULL;
 }
 
 static void
@@ -176,12 +180,13 @@ timer_add(struct green *g, int64_t deadline)
 }
 
 int
-green_park(int64_t deadline)
+green_park_on(enum green_on on, uintptr_t object, int64_t deadline)
 {
-	struct green *g = rt.current;
+	struct green *g = green_current;
 	int expected = GREEN_RUNNING;
 
 	g->timed_out = false;
+	g->waiting = (struct green_waiting){on, object, deadline};
 	if (atomic_compare_exchange_strong(&g->state, &expected, GREEN_PARKED)) {
 		/* From here another OS thread may wake us, which only queues us. */
 		if (deadline != GREEN_NEVER)
@@ -198,10 +203,16 @@ green_park(int64_t deadline)
 	return 0;
 }
 
+int
+green_park(int64_t deadline)
+{
+	return green_park_on(GREEN_ON_WAKE, 0, deadline);
+}
+
 void
 green_yield(void)
 {
-	struct green *g = rt.current;
+	struct green *g = green_current;
 
 	if (g == NULL)
 		return;
@@ -215,7 +226,7 @@ void
 green_sleep_until(int64_t deadline)
 {
 	while (green_now() < deadline)
-		(void)green_park(deadline);
+		(void)green_park_on(GREEN_ON_TIME, 0, deadline);
 }
 
 /* ---- threads and jobs ---- */
@@ -232,6 +243,7 @@ job_take(void)
 		rt.jobs_tail = &rt.jobs;
 	rt.njobs--;
 	rt.budget--;
+	green_turn_add(2);
 	return job;
 }
 
@@ -332,6 +344,7 @@ green_bury(struct green *g)
 {
 	rt.threads--;
 	rt.busy--;
+	LIST_REMOVE(g, every);
 	TAILQ_INSERT_TAIL(&rt.dying, g, link);
 	green_thread_release(g);
 }
@@ -411,6 +424,7 @@ drain_remote(void)
 		rt.unborn--;
 		rt.threads++;
 		rt.busy++;
+		green_all_add(g);
 		evtimer_assign(&g->timer, green_base, on_deadline, g);
 		atomic_store(&g->state, GREEN_WOKEN);
 		green_enqueue(g);
@@ -537,7 +551,7 @@ after_fork_child(void)
 {
 	green_tls_self = NULL;
 	green_tls_loop = false;
-	rt.current = NULL;
+	green_current = NULL;
 	waitq_after_fork();
 	green_fd_after_fork();
 	green_offload_after_fork();
