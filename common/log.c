@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,7 +28,28 @@ static struct {
 	char *path; /* owned; NULL: standard error */
 	int fd;     /* owned when there is a path */
 	enum log_level level;
+	bool journal; /* lines begin with <N>, a priority of syslog(3): sd-daemon(3) */
 } the_log = {.fd = STDERR_FILENO, .level = LOG_LEVEL_INFO};
+
+static const char *const journal_priorities[] = {
+    [LOG_LEVEL_DEBUG] = "<7>",
+    [LOG_LEVEL_INFO] = "<6>",
+    [LOG_LEVEL_WARNING] = "<4>",
+    [LOG_LEVEL_ERROR] = "<3>",
+    [LOG_LEVEL_CRITICAL] = "<2>",
+};
+
+/* systemd.exec(5), $JOURNAL_STREAM: the file that standard error was when systemd connected it. */
+static bool
+is_journal(void)
+{
+	const char *text = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return text != NULL && sscanf(text, "%llu:%llu", &dev, &ino) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
 
 static int
 log_file_open(const char *path)
@@ -55,6 +77,7 @@ log_open(const char *path, enum log_level level)
 	the_log.path = copy;
 	the_log.fd = fd;
 	the_log.level = level;
+	the_log.journal = copy == NULL && is_journal();
 	return 0;
 }
 
@@ -133,8 +156,9 @@ log_prefix(char *buf, size_t size, enum log_level level)
 
 	localtime_r(&now, &tm);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%d %H:%M:%S %z", &tm);
-	return (size_t)snprintf(
-	    buf, size, "[%s] [%d] [%s] ", stamp, (int)getpid(), level_names[level]);
+	return (size_t)snprintf(buf, size, "%s[%s] [%d] [%s] ",
+	    the_log.journal ? journal_priorities[level] : "", stamp, (int)getpid(),
+	    level_names[level]);
 }
 
 /*

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -86,6 +87,18 @@ descriptors_pass(const struct generation *g, const struct scoreboard *sb, int co
 	return rc;
 }
 
+/*
+ * The master may have been given capabilities to bind low ports (AmbientCapabilities of
+ * systemd.exec(5)): they are not for the application.
+ */
+static int
+privileges_limit(const struct settings *s)
+{
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) == -1 && errno != EINVAL)
+		return -1;
+	return s->no_new_privs ? prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) : 0;
+}
+
 /* In the child. The log's descriptor may have been replaced by then: complain on standard error. */
 static _Noreturn void
 become_worker(const struct generation *g, const char *worker, const struct scoreboard *sb,
@@ -94,7 +107,7 @@ become_worker(const struct generation *g, const char *worker, const struct score
 	char *argv[] = {g->title, NULL};
 
 	if (child_reset_signals() == 0 && environment_set(&g->settings, slot) == 0 &&
-	    descriptors_pass(g, sb, control) == 0)
+	    descriptors_pass(g, sb, control) == 0 && privileges_limit(&g->settings) == 0)
 		execv(worker, argv);
 	dprintf(STDERR_FILENO, "cannot start %s: %s\n", worker, strerror(errno));
 	_exit(WORKER_EXIT_FAILED);

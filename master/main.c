@@ -140,6 +140,9 @@ privileges_drop(const struct settings *s, const struct privs *privs)
 		    settings_origin(s, "accesslog"), s->accesslog);
 	if (privs_differ(privs) && privs_drop(privs) == -1)
 		fatal("cannot become uid %d, gid %d", (int)privs->uid, (int)privs->gid);
+	if (geteuid() == 0 && s->refuse_root)
+		fatalx("%s: refuse_root: the application would run as root: set user",
+		    settings_origin(s, "refuse_root"));
 	if (geteuid() == 0)
 		log_warnx("running as root: set user, so that the application does not");
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +77,16 @@ pidfile_write(struct pidfile *p, const char *path)
 	return 0;
 }
 
+static void
+pidfile_forget(struct pidfile *p)
+{
+	if (p->path == NULL)
+		return;
+	close(p->fd);
+	free(p->path);
+	*p = (struct pidfile){.fd = -1};
+}
+
 /*
  * Having given up root, we may not be allowed to remove a file from a directory
  * of root's, such as /run: an empty one says as much.
@@ -87,31 +98,39 @@ pidfile_remove(struct pidfile *p)
 		return;
 	if (pidfile_read(p->path) == getpid() && unlink(p->path) == -1)
 		(void)!ftruncate(p->fd, 0);
-	close(p->fd);
-	free(p->path);
-	*p = (struct pidfile){.fd = -1};
+	pidfile_forget(p);
 }
 
+/* The new one first: where there was a file there always is one. */
 int
 pidfile_inherit(struct pidfile *p, const char *path, pid_t dead)
 {
-	if (path != NULL && pidfile_read(path) == dead)
-		(void)unlink(path); /* what cannot be removed may still be replaced */
-	return pidfile_move(p, path);
+	struct pidfile old = *p;
+	bool same = path != NULL && old.path != NULL && strcmp(path, old.path) == 0;
+	pid_t holder;
+
+	if (same && pidfile_read(path) == getpid())
+		return 0;
+	if (path == NULL) {
+		pidfile_remove(p);
+		return 0;
+	}
+	holder = pidfile_holder(path);
+	if (holder != 0 && holder != dead) {
+		errno = EEXIST;
+		return -1;
+	}
+	if (pidfile_write(p, path) == -1)
+		return -1;
+	if (same)
+		pidfile_forget(&old);
+	else
+		pidfile_remove(&old);
+	return 0;
 }
 
 int
 pidfile_move(struct pidfile *p, const char *path)
 {
-	if (path != NULL && p->path != NULL && strcmp(path, p->path) == 0 &&
-	    pidfile_read(path) == getpid())
-		return 0;
-	pidfile_remove(p);
-	if (path == NULL)
-		return 0;
-	if (pidfile_holder(path) != 0) {
-		errno = EEXIST;
-		return -1;
-	}
-	return pidfile_write(p, path);
+	return pidfile_inherit(p, path, 0);
 }

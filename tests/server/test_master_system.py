@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,6 +39,43 @@ def test_group_and_initgroups(open_path):
         assert status["Uid"].split() == [str(NOBODY.pw_uid)] * 4
         assert status["Gid"].split() == ["1"] * 4
         assert status["Groups"].split() == ["1"]  # nobody is in no other
+
+
+@needs_root
+def test_root_can_be_refused(open_path):
+    with Master(open_path, refuse_root=True, wait=False) as m:
+        assert m.wait_exit() == 1
+        assert re.search(r"greenicorn.conf:\d+: refuse_root: the application would run as root: set user", m.log_text())
+    os.unlink(m.log)
+    with Master(open_path, refuse_root=True, user="nobody"):
+        pass
+
+
+def test_no_new_privileges(tmp_path):
+    for wanted in (False, True):
+        folder = tmp_path / str(wanted)
+        folder.mkdir()
+        with Master(folder, no_new_privs=wanted) as m:
+            assert status_of(m.worker())["NoNewPrivs"] == str(int(wanted))
+
+
+@needs_root
+def test_capabilities_are_the_masters_only(open_path, monkeypatch):
+    """As systemd's AmbientCapabilities=CAP_NET_BIND_SERVICE gives them."""
+    program = open_path / "as-nobody"
+    program.write_text(
+        "#!/bin/sh\nexec setpriv --reuid nobody --regid nogroup --clear-groups"
+        " --inh-caps +net_bind_service --ambient-caps +net_bind_service %s \"$@\"\n" % harness.MASTER
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(harness, "MASTER", str(program))
+    (open_path / "error.log").touch()
+    shutil.chown(open_path, "nobody")
+    with Master(open_path) as m:
+        bit = 1 << 10
+        assert int(status_of(m.process.pid)["CapEff"], 16) == bit
+        status = status_of(m.worker())
+        assert [int(status[name], 16) & bit for name in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
 
 
 @needs_root

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,6 +68,31 @@ assert_matches(const char *string, const char *pattern)
 	if (regexec(&re, string, 0, NULL, 0) != 0)
 		fail_msg("\"%s\" is not like \"%s\"", string, pattern);
 	regfree(&re);
+}
+
+/* Standard error is the journal when it is the file that JOURNAL_STREAM names. */
+static void
+test_the_journal(void **state)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600), saved = dup(STDERR_FILENO);
+	char stream[64];
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(fstat(fd, &st), 0);
+	snprintf(stream, sizeof(stream), "%llu:%llu", (unsigned long long)st.st_dev,
+	    (unsigned long long)st.st_ino);
+	setenv("JOURNAL_STREAM", stream, 1);
+	dup2(fd, STDERR_FILENO);
+	assert_int_equal(log_open("-", LOG_LEVEL_INFO), 0);
+	log_info("one");
+	log_criticalx("two");
+	dup2(saved, STDERR_FILENO);
+	assert_int_equal(log_open(NULL, LOG_LEVEL_INFO), 0);
+	close(saved);
+	close(fd);
+	unsetenv("JOURNAL_STREAM");
+	assert_matches(contents(path), "^<6>\\[.*\\] one\n<2>\\[.*\\] two\n$");
 }
 
 static void
@@ -203,6 +229,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_a_line),
+	    cmocka_unit_test(test_the_journal),
 	    cmocka_unit_test(test_verbs_and_levels),
 	    cmocka_unit_test(test_nothing_is_forged),
 	    cmocka_unit_test(test_long_lines_are_cut_and_raw_text_is_not),
