@@ -235,7 +235,11 @@ threading._DummyThread = RequestThread
 
 
 def begin_thread():
-    """threading.settrace() and setprofile() are for the threads that begin after them."""
+    """threading.settrace() and setprofile() are for the threads that begin after them.
+
+    What is known under our number was an ended thread's of some C library: see forget_thread.
+    """
+    threading._active.pop(threading.get_ident(), None)
     if threading.gettrace() is not None:
         sys.settrace(threading.gettrace())
     if threading.getprofile() is not None:
