@@ -86,21 +86,33 @@ refuse_number(const char *name, size_t name_n, const char *digits, struct place 
 	    digits, row->range.min, row->range.max);
 }
 
+/* libconfig 1.7 reads 022 as eighteen, 1.5 and 1.8 as twenty-two; this way it is 22 to all. */
+static char *
+skip_zeros(char *p)
+{
+	while (*p == '0' && p[1] >= '0' && p[1] <= '9')
+		*p++ = ' ';
+	return p;
+}
+
 /*
- * A look at the text before libconfig sees it, for the two things that it would do
- * without a word: cut large numbers, and include other files.
+ * A look at the text before libconfig sees it, for the things that it would do without
+ * a word: cut large numbers, take some for octal ones, and include other files.
  */
 static int
-config_precheck(const char *path, const char *text, struct settings_error *error)
+config_precheck(const char *path, char *text, struct settings_error *error)
 {
-	const char *p = text, *end, *name = "";
+	const char *end, *name = "";
 	size_t n, name_n = 0;
+	char *p = text;
 
 	while (*p != '\0') {
 		if ((end = skip_opaque(p)) != p) {
-			p = end;
+			p += end - p;
 			continue;
 		}
+		if (p > text && strchr(" \t\n=:,([", p[-1]) != NULL)
+			p = skip_zeros(p);
 		if (strncmp(p, "@include", 8) == 0)
 			return REFUSE(error, "%s: @include is not supported, one file has all",
 			    place_of(path, text, p).text);
@@ -155,8 +167,7 @@ refuse_syntax(
 }
 
 int
-settings_read_text(
-    struct settings *s, const char *path, const char *text, struct settings_error *error)
+settings_read_text(struct settings *s, const char *path, char *text, struct settings_error *error)
 {
 	config_t config;
 	const config_setting_t *root;

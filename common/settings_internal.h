@@ -14,8 +14,8 @@ void settings_origin_set(struct settings *, const struct setting *, const char *
 /* The error for a name that no row has; -1. */
 int settings_unknown(const char *name, const char *origin, struct settings_error *);
 
-/* Read a configuration's text over what is there; path is for the errors. */
-int settings_read_text(
-    struct settings *, const char *path, const char *text, struct settings_error *);
+/* Read a configuration's text over what is there, and change it on the way; path is for the errors.
+ */
+int settings_read_text(struct settings *, const char *path, char *text, struct settings_error *);
 
 #endif

@@ -138,6 +138,12 @@ test_natural_forms(void **state)
 	assert_int_equal(s.bind.n, 2);
 	assert_int_equal(s.stack_size, 300000);
 	settings_fini(&s);
+	s = settings_of("umask=0027; workers = 010; backlog = 08; # 010\n chdir = \"/007 008\";");
+	assert_int_equal(s.umask, 027);
+	assert_int_equal(s.workers, 10); /* whatever libconfig makes of the zero */
+	assert_int_equal(s.backlog, 8);
+	assert_string_equal(s.chdir, "/007 008");
+	settings_fini(&s);
 }
 
 static void
@@ -152,6 +158,7 @@ test_bad_files(void **state)
 	    {"\n\nworkers = \"4\";", ":3: workers: expected a whole number, found a string"},
 	    {"workers = 0;", ":1: workers: 0 is out of range (1 to 1024)"},
 	    {"workers = 4294967297;", ":1: workers: 4294967297 is out of range (1 to 1024)"},
+	    {"workers = 04294967297;", ":1: workers: 4294967297 is out of range (1 to 1024)"},
 	    {"# 99999999999\nworkers = 99999999999999999999999L;",
 		":2: workers: 99999999999999999999999L is out of range (1 to 1024)"},
 	    {"workers = -1;", ":1: workers: -1 is out of range (1 to 1024)"},
