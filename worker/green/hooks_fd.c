@@ -43,7 +43,7 @@ closefrom(int first)
 HOOK int
 fclose(FILE *fp)
 {
-	int fd = fp == NULL ? -1 : fileno(fp);
+	int fd = fileno(fp);
 
 	if (fd >= 0)
 		green_fd_forget(fd);
