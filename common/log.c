@@ -111,6 +111,12 @@ log_level_parse(const char *name)
 	return -1;
 }
 
+const char *
+log_level_name(enum log_level level)
+{
+	return level_names[level];
+}
+
 bool
 log_enabled(enum log_level level)
 {

@@ -39,6 +39,7 @@ int log_fd(void);
 
 /* "debug", "INFO", …; -1 when there is no such level. */
 int log_level_parse(const char *);
+const char *log_level_name(enum log_level);
 bool log_enabled(enum log_level);
 
 void log_debug(const char *, ...) LOG_PRINTF(1, 2);

@@ -220,12 +220,14 @@ exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 	const struct exchange_config *config = &pool->config;
 
 	exchange_begin(config, x, keep_alive);
+	green_tag_set(&x->app);
 	config->ops->handle(config->app, &x->app);
 	if (!x->response.finished)
 		(void)http_response_error(
 		    &x->response, x->body.error != 0 ? x->body.error : 500, "");
 	log_length(x);
 	exchange_log(config, x);
+	green_tag_set(NULL);
 	if (x->response.failed)
 		return EXCHANGE_CLOSE;
 	if (x->response.keep_alive &&

@@ -28,6 +28,7 @@
 #include "worker/access_log.h"
 #include "worker/app/app.h"
 #include "worker/conn.h"
+#include "worker/crash.h"
 #include "worker/green/green.h"
 
 #define NS_PER_SEC 1000000000LL
@@ -496,6 +497,13 @@ requests_allowed(const struct settings *settings)
 	return allowed + random % ((uint64_t)settings->max_requests_jitter + 1);
 }
 
+/* In front of the backend's own. */
+static void
+on_signals_set(void)
+{
+	crash_watch();
+}
+
 static int
 worker_load(struct worker *w)
 {
@@ -507,7 +515,7 @@ worker_load(struct worker *w)
 	    .script_name = settings->script_name != NULL ? settings->script_name : "",
 	    .software = "greenicorn/" GREENICORN_VERSION,
 	    .multiprocess = settings->workers > 1,
-	    .stack_size = (size_t)settings->stack_size,
+	    .signals_set = on_signals_set,
 	};
 
 	return w->ops->load(&config, &w->app);

@@ -47,7 +47,8 @@ struct app_config {
 	const char *script_name; /* SCRIPT_NAME of every request, or "" */
 	const char *software;    /* SERVER_SOFTWARE: "greenicorn/0.1.0" */
 	bool multiprocess;       /* wsgi.multiprocess */
-	size_t stack_size;       /* of a green thread, bytes */
+	/* To be called when the backend has set signal handlers of its own. */
+	void (*signals_set)(void);
 };
 
 struct app;

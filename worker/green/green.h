@@ -76,6 +76,12 @@ void green_run(struct green_job *);
 /* The green thread that this code runs on; NULL on the loop itself or an OS thread. */
 struct green *green_self(void);
 
+/*
+ * This thread's code was interrupted by a fault at that address: has it used up the stack of a
+ * green thread, then that one's size in bytes, else 0. Async-signal-safe.
+ */
+size_t green_stack_used_up(const void *address);
+
 /* Let the other runnable ones run; nothing on other than a green thread. */
 void green_yield(void);
 
@@ -168,6 +174,9 @@ void green_get_stats(struct green_stats *);
  * NULL again at its end. Setting it begins a new turn.
  */
 void green_tag_set(void *tag);
+
+/* This thread's; NULL on other than a green thread. Async-signal-safe. */
+void *green_tag(void);
 
 struct green_view {
 	struct green *green;

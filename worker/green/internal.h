@@ -18,8 +18,8 @@ enum green_state { GREEN_RUNNING, GREEN_PARKED, GREEN_WOKEN };
 struct green {
 	struct context context;   /* where it goes on */
 	struct identity identity; /* its pthread */
-	void *stack;              /* owned mapping, guard page first */
-	size_t stack_size;        /* with the guard page */
+	void *stack;              /* owned mapping, guard first */
+	size_t stack_size;        /* with the guard */
 	char *entry;              /* top of its own frames, below the parked ones */
 	_Atomic int state;        /* enum green_state */
 	bool timed_out;

@@ -32,6 +32,12 @@ green_tag_set(void *tag)
 	green_turn_add(2);
 }
 
+void *
+green_tag(void)
+{
+	return green_tls_self != NULL ? green_tls_self->tag : NULL;
+}
+
 /* Who has the object that g waits for, as the thread number that locks store. */
 static pid_t
 holder_of(const struct green_waiting *w)

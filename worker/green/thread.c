@@ -9,7 +9,7 @@
  *	       GAP, untouched: should a signal that cannot be blocked (glibc's
  *	         setuid broadcast) run on the kernel half, its frame lies here
  *	entry  the green thread's frames, down to
- *	low    the guard page
+ *	low    the guard
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -23,7 +23,12 @@
 #include "worker/green/internal.h"
 #include "worker/green/real.h"
 
-#define GUARD 4096
+/*
+ * Below the stack, never touched: as much as the kernel keeps below a process's own stack, since a
+ * function with a big array may step over a single page (stack_guard_gap).
+ */
+#define GUARD (1UL << 20)
+#define PAGE  4096
 #define GAP   (16 * 1024)
 /* What a pooled thread keeps of its stack; deeper pages are given back. */
 #define KEEP (32 * 1024)
@@ -168,8 +173,20 @@ void
 green_thread_trim(struct green *g)
 {
 	char *low = (char *)g->stack + GUARD;
-	char *keep = (char *)((uintptr_t)(g->entry - KEEP) & ~(uintptr_t)(GUARD - 1));
+	char *keep = (char *)((uintptr_t)(g->entry - KEEP) & ~(uintptr_t)(PAGE - 1));
 
 	if (keep > low)
 		(void)madvise(low, (size_t)(keep - low), MADV_DONTNEED);
+}
+
+size_t
+green_stack_used_up(const void *address)
+{
+	const struct green *g = green_tls_self;
+	const char *at = address, *low;
+
+	if (g == NULL)
+		return 0;
+	low = g->stack;
+	return at >= low && at < low + GUARD ? g->stack_size - GUARD : 0;
 }

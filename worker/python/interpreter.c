@@ -217,6 +217,7 @@ interpreter_start(const struct app_config *config)
 	if (boot_import() == -1 || boot_call_fd("watch_faults", log_fd()) == -1 ||
 	    signals_watch() == -1)
 		goto fail;
+	config->signals_set();
 	if (virtualenv_enter(config->virtualenv) == -1)
 		return -1;
 	if (boot_call_text("paths", config->chdir, config->pythonpath, 2) == -1)
