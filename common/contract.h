@@ -33,10 +33,19 @@
 #define CONTRACT_MSG_READY "ready"
 
 /*
+ * RETIRE: it has done enough (max_requests and the like) and would like to be replaced. It
+ * serves on until SIGTERM, which comes when another worker is ready in its place.
+ */
+#define CONTRACT_MSG_RETIRE "retire"
+
+/*
  * Signals to a worker: SIGTERM finish the requests in flight, then exit 0;
  * SIGINT and SIGQUIT exit 0 at once; SIGUSR1 reopen the log files; SIGABRT
- * (no heartbeat for `timeout`) dump the Python stacks and die.
+ * (no heartbeat for `timeout`) log what every request does, with its stack, and die;
+ * CONTRACT_SIGNAL_DUMP the same without the end. The master takes that one, too, and passes
+ * it on. It is none of gunicorn's.
  */
+#define CONTRACT_SIGNAL_DUMP (SIGRTMIN + 3) /* <signal.h> */
 
 enum worker_exit {
 	WORKER_EXIT_OK = 0,

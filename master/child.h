@@ -25,6 +25,7 @@ struct child {
 	struct scoreboard_row *row; /* borrowed; NULL in tests: no heartbeat */
 	uint64_t spawned;
 	uint64_t ready_at; /* 0: never was */
+	bool retiring;     /* it asks to be replaced */
 	bool aborted;      /* it was told to stop because it showed no life */
 	uint64_t kill_at;  /* while STOPPING: when to use SIGKILL */
 };

@@ -42,7 +42,7 @@ crew_spawn(struct master *m)
 }
 
 static void
-crew_heed(struct master *m, struct child *c)
+crew_ready(struct master *m, struct child *c)
 {
 	if (c->ready_at != 0)
 		return;
@@ -53,22 +53,44 @@ crew_heed(struct master *m, struct child *c)
 		reload_commit(m);
 }
 
+static void
+crew_retire(struct master *m, struct child *c)
+{
+	if (c->state == CHILD_READY && c->generation == m->current->number)
+		c->retiring = true; /* those of older generations are about to go anyway */
+}
+
+static const struct {
+	const char *text;
+	void (*heed)(struct master *, struct child *);
+} crew_words[] = {
+    {CONTRACT_MSG_READY, crew_ready},
+    {CONTRACT_MSG_RETIRE, crew_retire},
+};
+
+static void
+crew_hear(struct master *m, struct child *c, const char *text, size_t n)
+{
+	for (size_t i = 0; i < sizeof(crew_words) / sizeof(crew_words[0]); i++)
+		if (n == strlen(crew_words[i].text) && memcmp(text, crew_words[i].text, n) == 0)
+			crew_words[i].heed(m, c);
+}
+
 /*
- * Take what a child says; the only word is "ready". The application has that socket
- * too: neither a flood of words nor its end may keep the master busy.
+ * Take what a child says. The application has that socket too: neither a flood of words
+ * nor its end may keep the master busy.
  */
 void
 crew_listen(struct master *m, struct child *c)
 {
-	char text[sizeof(CONTRACT_MSG_READY)];
+	char text[16];
 	ssize_t n = -1;
 
 	for (int i = 0; i < 8; i++) {
 		n = recv(c->control, text, sizeof(text), MSG_DONTWAIT);
 		if (n <= 0)
 			break;
-		if (n == sizeof(text) - 1 && memcmp(text, CONTRACT_MSG_READY, (size_t)n) == 0)
-			crew_heed(m, c);
+		crew_hear(m, c, text, (size_t)n);
 	}
 	if (n == 0 || (n == -1 && errno != EAGAIN && errno != EINTR))
 		child_hang_up(c);

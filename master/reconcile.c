@@ -3,9 +3,17 @@
 
 /* How many there are of each sort that matters. */
 struct census {
-	size_t starting, ready; /* of the wanted generation */
-	size_t old_ready;       /* of others */
+	size_t starting, ready; /* current ones */
+	size_t old_ready;       /* others */
+	size_t old_generation;  /* of these, those of another generation */
 };
+
+/* One that asks to be replaced is as good as one of an older generation. */
+static bool
+is_current(const struct wanted *w, const struct child *c)
+{
+	return c->generation == w->generation && !c->retiring;
+}
 
 static void
 plan_add(struct plan *plan, enum action_kind kind, size_t child)
@@ -58,14 +66,16 @@ census_take(const struct wanted *w, const struct child *children, size_t n)
 	struct census c = {0};
 
 	for (size_t i = 0; i < n; i++) {
-		bool wanted = children[i].generation == w->generation;
+		bool wanted = is_current(w, &children[i]);
 
 		if (children[i].state == CHILD_STARTING)
 			c.starting += wanted;
 		else if (children[i].state == CHILD_READY && wanted)
 			c.ready++;
-		else if (children[i].state == CHILD_READY)
+		else if (children[i].state == CHILD_READY) {
 			c.old_ready++;
+			c.old_generation += children[i].generation != w->generation;
+		}
 	}
 	return c;
 }
@@ -76,8 +86,7 @@ plan_stops(struct plan *plan, const struct wanted *w, const struct child *childr
     bool of_wanted, enum child_state state, size_t count)
 {
 	for (size_t i = 0; i < n && count > 0; i++) {
-		if (children[i].state != state ||
-		    (children[i].generation == w->generation) != of_wanted)
+		if (children[i].state != state || is_current(w, &children[i]) != of_wanted)
 			continue;
 		plan_add(plan, ACTION_STOP, i);
 		count--;
@@ -110,18 +119,20 @@ plan_excess(struct plan *plan, const struct wanted *w, const struct census *c,
 /*
  * How many may start now. Without an older generation to lean on: all. During a
  * reload one goes first, to show that the application loads; then as many as
- * keep the number of processes within what is wanted and the surge.
+ * keep the number of processes within what is wanted and the surge. Workers that ask to
+ * be replaced are, one at a time.
  */
 static size_t
 spawns_allowed(const struct wanted *w, const struct census *c)
 {
 	size_t total = c->starting + c->ready + c->old_ready;
+	size_t surge = c->old_generation > 0 ? w->surge : 1;
 
 	if (c->old_ready == 0)
 		return w->workers;
 	if (!w->proven)
 		return c->starting == 0 ? 1 : 0;
-	return total < w->workers + w->surge ? w->workers + w->surge - total : 0;
+	return total < w->workers + surge ? w->workers + surge - total : 0;
 }
 
 static void

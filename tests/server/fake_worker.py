@@ -5,6 +5,7 @@ The application's name says how: "ok", or words joined by "+":
   exit=N        exit with that code at once         die=S:N     exit with N, S seconds after it was ready
   late=S        be ready after S seconds            never       never be ready
   silent        no heartbeat once ready             segv=S      SIGSEGV S seconds after it was ready
+  retire=S      ask to be replaced S seconds after it was ready
   broken=PATH   exit with 3 if there is such a file
   mute          close the control socket once ready
   chatty        send rubbish to the master all the time
@@ -109,6 +110,9 @@ class Worker:
             pass
 
     def misbehave(self, age):
+        if age > float(self.how.get("retire", 1e9)):
+            self.how.pop("retire")
+            self.control.send(b"retire")
         seconds, _, code = self.how.get("die", "1e9:0").partition(":")
         if age > float(seconds):
             os._exit(int(code))

@@ -1,6 +1,7 @@
 """A connection's life: reuse, pipelining, idle time, its end, and the worker's end."""
 
 import collections
+import select
 import signal
 import socket
 import threading
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+import harness
 from harness import Closed, wait_for
 from worker_by_hand import serving
 
@@ -275,7 +277,7 @@ def test_graceful_stop_runs_exit_handlers():
 
 
 def test_max_requests():
-    with serving(max_requests=5) as w, w.connect() as conn, w.connect() as other:
+    with serving(control=False, max_requests=5) as w, w.connect() as conn, w.connect() as other:
         fetch(other, "/0")
         for i in range(3):
             assert fetch(conn, "/%d" % i).header("Connection") == "keep-alive"
@@ -285,11 +287,24 @@ def test_max_requests():
         assert "Autorestarting worker after current request." in w.log()
 
 
+def test_a_worker_under_a_master_asks_to_be_replaced():
+    """It serves on until the master has a successor and says TERM."""
+    for settings in ({"max_requests": 2}, {"max_worker_age": 1}, {"max_worker_memory": "1m"}):
+        with serving(**settings) as w, w.connect() as conn:
+            for i in range(5):
+                assert fetch(conn, "/%d" % i).header("Connection") == "keep-alive"
+            select.select([w.control], [], [], 10 * harness.PATIENCE)
+            assert w.control.recv(100) == b"retire"
+            assert fetch(conn, "/more").header("Connection") == "keep-alive"
+            assert w.log().count("Autorestarting worker ") == 1
+            assert not select.select([w.control], [], [], 0)[0]
+
+
 def test_max_requests_jitter():
     """Between max_requests and max_requests + max_requests_jitter, and not always the same."""
     lives = []
     for _ in range(6):
-        with serving(max_requests=10, max_requests_jitter=90) as w, w.connect() as conn:
+        with serving(control=False, max_requests=10, max_requests_jitter=90) as w, w.connect() as conn:
             n = 1
             while fetch(conn, "/a").header("Connection") == "keep-alive":
                 n += 1

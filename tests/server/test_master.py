@@ -103,6 +103,19 @@ def test_a_worker_that_ends_by_itself_is_replaced_at_once(tmp_path):
         assert "young" not in m.log_text()
 
 
+def test_workers_that_have_done_enough_are_replaced_one_at_a_time(tmp_path):
+    """Each only when its successor is ready."""
+    with Master(tmp_path, app=None, wsgi_app="retire=1", workers=3) as m:
+        old = m.wait_workers(3)
+        wait_for(lambda: not set(old) & set(m.workers()), 30)
+        said = re.findall(r"Worker (ready|exiting) \(pid: (\d+)\)", m.log_text())
+        serving = 0
+        for i, (what, _) in enumerate(said):
+            serving += 1 if what == "ready" else -1
+            assert 3 <= serving <= 4 or i < 3, said
+        assert "young" not in m.log_text()
+
+
 def test_ttin_and_ttou(tmp_path):
     with Master(tmp_path) as m:
         (oldest,) = m.wait_workers(1)

@@ -89,6 +89,8 @@ class HandWorker:
             self.stderr.close()
 
     def wait_ready(self, seconds=30):
+        if not self.pass_control:
+            return self.wait_row(seconds, state=2)
         ready, _, _ = select.select([self.control], [], [], seconds * PATIENCE)
         assert ready, "no word from the worker: " + self.log()
         message = self.control.recv(100)

@@ -19,7 +19,8 @@
 #define NOW (1000 * S)
 
 /*
- * A child is a letter for its state (s starting, r ready, x stopping) and a digit
+ * A child is a letter for its state (s starting, r ready, o ready but asking to be replaced,
+ * x stopping) and a digit
  * for its generation; oldest first. An action is + (spawn), or t (stop), a (abort), k (kill) and
  * the child's index.
  */
@@ -32,11 +33,12 @@ children_read(struct child *children, const char *text)
 		children[n] = (struct child){.pid = 100 + (int)n,
 		    .generation = (unsigned)(text[1] - '0'),
 		    .state = text[0] == 's'   ? CHILD_STARTING
-			     : text[0] == 'r' ? CHILD_READY
-					      : CHILD_STOPPING,
+			     : text[0] == 'x' ? CHILD_STOPPING
+					      : CHILD_READY,
+		    .retiring = text[0] == 'o',
 		    .spawned = NOW - 5 * S,
 		    .kill_at = text[0] == 'x' ? NOW + 20 * S : CHILD_NEVER};
-		if (text[0] == 'r')
+		if (children[n].state == CHILD_READY)
 			children[n].ready_at = NOW - 4 * S;
 	}
 	return n;
@@ -97,6 +99,14 @@ test_numbers(void **state)
 	    {"HUP to fewer workers", 1, 2, true, "r1 r1 r1 r2", "t0 t1 t2"},
 	    {"HUP to more workers", 4, 2, true, "r1 r2", "+ + +"},
 	    {"HUP to more workers, before the first is ready", 4, 2, false, "r1", "+"},
+	    {"one asks to be replaced: its successor comes first", 2, 1, true, "o1 r1", "+"},
+	    {"its successor is starting", 2, 1, true, "o1 r1 s1", ""},
+	    {"its successor is ready", 2, 1, true, "o1 r1 r1", "t0"},
+	    {"both ask: one at a time", 2, 1, true, "o1 o1", "+"},
+	    {"both ask: the first goes", 2, 1, true, "o1 o1 r1", "t0"},
+	    {"it asks, and a HUP comes", 2, 2, false, "o1 r1", "+"},
+	    {"it asks, and TTOU comes", 1, 1, true, "o1 r1", "t0"},
+
 	    {"rolled back: the failed one goes", 2, 1, true, "r1 r1 s2", "t2"},
 	    {"rolled back: one of the old died meanwhile", 2, 1, true, "r1 x2", "+"},
 	    {"rolled back, after the old had none left", 2, 1, true, "x1 x1", "+ +"},
@@ -279,6 +289,8 @@ model_child_event(struct model *m, bool deaths)
 static void
 model_event(struct model *m)
 {
+	size_t i = m->n > 0 ? model_random(m, (uint32_t)m->n) : 0;
+
 	switch (model_random(m, 12)) {
 	case 0: /* HUP */
 		m->wanted.generation++;
@@ -294,6 +306,10 @@ model_event(struct model *m)
 		break;
 	case 3:
 		m->now += model_random(m, 10) * S;
+		break;
+	case 4: /* max_requests */
+		if (m->n > 0 && m->children[i].state == CHILD_READY)
+			m->children[i].retiring = m->children[i].generation == m->wanted.generation;
 		break;
 	default:
 		model_child_event(m, true);
