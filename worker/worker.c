@@ -16,7 +16,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -30,6 +29,7 @@
 #include "worker/conn.h"
 #include "worker/crash.h"
 #include "worker/green/green.h"
+#include "worker/recycle.h"
 
 #define NS_PER_SEC 1000000000LL
 
@@ -70,9 +70,11 @@ struct worker {
 	int exit_code;
 
 	struct acceptor *acceptors;
-	bool accepting;           /* their events are on */
-	bool accept_paused;       /* until the timer accept_pause */
-	bool accept_yielded;      /* others have had their go */
+	bool accepting;      /* their events are on */
+	bool accept_paused;  /* until the timer accept_pause */
+	bool accept_yielded; /* others have had their go */
+	bool retiring;       /* the master was asked for a successor */
+	int64_t serving_since;
 	int64_t accept_warned_at; /* when accept's failure was last logged */
 
 	struct green *main_thread;
@@ -94,12 +96,49 @@ worker_beat(struct worker *w)
 	atomic_store(&row->served, conns_served(w->conns));
 }
 
+/* ---- the master ---- */
+
+/* Whether the master has it. */
+static bool
+master_tell(const struct worker *w, const char *message)
+{
+	if (w->contract->control == -1)
+		return false;
+	if (send(w->contract->control, message, strlen(message), MSG_DONTWAIT | MSG_NOSIGNAL) != -1)
+		return true;
+	log_warn("cannot tell the master");
+	return false;
+}
+
+static void worker_stop(struct worker *);
+
+/*
+ * This worker has done enough. It goes on until the master has a successor for it and says
+ * so (SIGTERM); without a master it just stops.
+ */
+static void
+worker_retire(struct worker *w, const char *why)
+{
+	if (w->retiring)
+		return;
+	w->retiring = true;
+	log_info("%s", why);
+	if (!master_tell(w, CONTRACT_MSG_RETIRE))
+		worker_stop(w);
+}
+
 static void
 on_heartbeat(evutil_socket_t fd, short what, void *arg)
 {
+	struct worker *w = arg;
+	char why[128];
+
 	(void)fd;
 	(void)what;
-	worker_beat(arg);
+	worker_beat(w);
+	if (w->state == WORKER_SERVING &&
+	    recycle_due(&w->contract->settings, green_now() - w->serving_since, why, sizeof(why)))
+		worker_retire(w, why);
 }
 
 /* ---- accepting ---- */
@@ -329,8 +368,7 @@ worker_quit(struct worker *w)
 static void
 on_used_up(void *arg)
 {
-	log_info("Autorestarting worker after current request.");
-	worker_stop(arg);
+	worker_retire(arg, "Autorestarting worker after current request.");
 }
 
 /* ---- signals ---- */
@@ -452,8 +490,6 @@ signals_release(void)
 	}
 }
 
-/* ---- the master ---- */
-
 /* It has nothing to say yet but that it is gone. */
 static void
 on_control(evutil_socket_t fd, short what, void *arg)
@@ -470,32 +506,7 @@ on_control(evutil_socket_t fd, short what, void *arg)
 	worker_stop(w);
 }
 
-static void
-tell_ready(const struct worker *w)
-{
-	static const char message[] = CONTRACT_MSG_READY;
-
-	if (w->contract->control == -1)
-		return;
-	if (send(w->contract->control, message, sizeof(message) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) ==
-	    -1)
-		log_warn("cannot tell the master");
-}
-
 /* ---- the main green thread ---- */
-
-/* max_requests, and at random up to the jitter more. */
-static uint64_t
-requests_allowed(const struct settings *settings)
-{
-	uint64_t allowed = (uint64_t)settings->max_requests, random = 0;
-
-	if (allowed == 0 || settings->max_requests_jitter == 0)
-		return allowed;
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) == -1)
-		random = (uint64_t)green_now() ^ (uint64_t)getpid() << 16;
-	return allowed + random % ((uint64_t)settings->max_requests_jitter + 1);
-}
 
 /* In front of the backend's own. */
 static void
@@ -544,7 +555,7 @@ worker_open(struct worker *w)
 		},
 	    .keepalive = settings->keepalive * NS_PER_SEC,
 	    .header_timeout = settings->header_timeout * NS_PER_SEC,
-	    .max_requests = requests_allowed(settings),
+	    .max_requests = recycle_requests(settings),
 	    .used_up = on_used_up,
 	    .closed = on_connection_closed,
 	    .arg = w,
@@ -566,11 +577,12 @@ worker_serve(struct worker *w)
 		return;
 	}
 	w->state = WORKER_SERVING;
+	w->serving_since = green_now();
 	worker_beat(w);
 	atomic_store(&w->contract->row->state, SCOREBOARD_READY);
 	accepting_update(w);
 	log_info("Worker ready (pid: %d)", (int)getpid());
-	tell_ready(w);
+	(void)master_tell(w, CONTRACT_MSG_READY);
 }
 
 /* The application's main thread has something to do. */
