@@ -121,6 +121,56 @@ nothing_fini(void *field)
 	(void)field;
 }
 
+/* ---- seconds with a fraction ---- */
+
+static int
+duration_set(void *field, double n, const struct kind_range *range, struct kind_error *error)
+{
+	if (!(n >= (double)range->min && n <= (double)range->max)) /* neither is NaN */
+		return REFUSE(
+		    error, "%g is out of range (%lld to %lld)", n, range->min, range->max);
+	*(double *)field = n;
+	return 0;
+}
+
+static int
+duration_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	if (is_integer(value))
+		return duration_set(field, (double)config_setting_get_int64(value), range, error);
+	if (config_setting_type(value) != CONFIG_TYPE_FLOAT)
+		return refuse_type(error, "seconds such as 2 or 0.1", value);
+	return duration_set(field, config_setting_get_float(value), range, error);
+}
+
+static int
+duration_from_text(
+    void *field, const char *text, const struct kind_range *range, struct kind_error *error)
+{
+	double n;
+	char *end;
+
+	if (*text == '\0' || text[strspn(text, "0123456789.")] != '\0' ||
+	    (n = strtod(text, &end), *end != '\0'))
+		return REFUSE(error, "expected seconds such as 2 or 0.1, found \"%s\"", text);
+	return duration_set(field, n, range, error);
+}
+
+static void
+duration_print(const void *field, FILE *out)
+{
+	fprintf(out, "%.9g", *(const double *)field);
+}
+
+static bool
+duration_equal(const void *a, const void *b)
+{
+	const double *x = a, *y = b;
+
+	return !(*x < *y) && !(*x > *y);
+}
+
 /* ---- bytes ---- */
 
 static int
@@ -199,7 +249,7 @@ mode_from_text(
 	return 0;
 }
 
-/* libconfig reads 022 as twenty-two: its decimal digits are the octal ones that were written. */
+/* 022 comes here as twenty-two: its decimal digits are the octal ones that were written. */
 static int
 mode_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
     struct kind_error *error)
@@ -452,6 +502,8 @@ list_equal(const void *a, const void *b)
 
 KIND(COUNT, count_from_config, count_from_text, int_print, nothing_fini, int_equal);
 KIND(SECONDS, count_from_config, count_from_text, int_print, nothing_fini, int_equal);
+KIND(DURATION, duration_from_config, duration_from_text, duration_print, nothing_fini,
+    duration_equal);
 KIND(SIZE, size_from_config, size_from_text, size_print, nothing_fini, size_equal);
 KIND(MODE, mode_from_config, mode_from_text, mode_print, nothing_fini, int_equal);
 KIND(BOOL, bool_from_config, bool_from_text, bool_print, nothing_fini, bool_equal);

@@ -12,15 +12,16 @@ struct strlist {
 	size_t n;
 };
 
-#define KIND_CTYPE_COUNT   int       /* a number: gunicorn's int */
-#define KIND_CTYPE_SECONDS int       /* whole seconds */
-#define KIND_CTYPE_SIZE    long long /* bytes; k, m, g may follow */
-#define KIND_CTYPE_MODE    int       /* octal */
-#define KIND_CTYPE_BOOL    bool
-#define KIND_CTYPE_STRING  char *         /* owned; NULL: not set */
-#define KIND_CTYPE_LEVEL   char *         /* a log level's name */
-#define KIND_CTYPE_ACCOUNT char *         /* a user's or group's name or number */
-#define KIND_CTYPE_LIST    struct strlist /* one string will do as well */
+#define KIND_CTYPE_COUNT    int       /* a number: gunicorn's int */
+#define KIND_CTYPE_SECONDS  int       /* whole seconds */
+#define KIND_CTYPE_DURATION double    /* seconds with a fraction */
+#define KIND_CTYPE_SIZE     long long /* bytes; k, m, g may follow */
+#define KIND_CTYPE_MODE     int       /* octal */
+#define KIND_CTYPE_BOOL     bool
+#define KIND_CTYPE_STRING   char *         /* owned; NULL: not set */
+#define KIND_CTYPE_LEVEL    char *         /* a log level's name */
+#define KIND_CTYPE_ACCOUNT  char *         /* a user's or group's name or number */
+#define KIND_CTYPE_LIST     struct strlist /* one string will do as well */
 
 struct config_setting_t;
 
@@ -50,8 +51,8 @@ struct kind {
 	bool (*equal)(const void *a, const void *b);
 };
 
-extern const struct kind kind_COUNT, kind_SECONDS, kind_SIZE, kind_MODE, kind_BOOL, kind_STRING,
-    kind_LEVEL, kind_ACCOUNT, kind_LIST;
+extern const struct kind kind_COUNT, kind_SECONDS, kind_DURATION, kind_SIZE, kind_MODE, kind_BOOL,
+    kind_STRING, kind_LEVEL, kind_ACCOUNT, kind_LIST;
 
 void strlist_append(struct strlist *, const char *);
 void strlist_clear(struct strlist *);

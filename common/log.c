@@ -213,15 +213,15 @@ log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
 }
 
 void
-log_error_text(const char *line, const char *text, size_t n)
+log_text(enum log_level level, const char *line, const char *text, size_t n)
 {
 	int saved_errno = errno;
 	char head[PIPE_BUF], *p, *all;
 	size_t head_n;
 
-	if (!log_enabled(LOG_LEVEL_ERROR))
+	if (!log_enabled(level))
 		return;
-	p = head + log_prefix(head, sizeof(head), LOG_LEVEL_ERROR);
+	p = head + log_prefix(head, sizeof(head), level);
 	p = log_sanitise(p, head + sizeof(head) - 1, line);
 	*p++ = '\n';
 	head_n = (size_t)(p - head);

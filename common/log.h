@@ -53,8 +53,8 @@ void log_criticalx(const char *, ...) LOG_PRINTF(1, 2);
 /* One line at a level, from a va_list; with_errno adds ": strerror(errno)". */
 void log_vline(enum log_level, bool with_errno, const char *, va_list) LOG_PRINTF(3, 0);
 
-/* A line at ERROR and below it, in the same write, n bytes of text as they are: a traceback. */
-void log_error_text(const char *line, const char *text, size_t n);
+/* A line at a level and below it, in the same write, n bytes of text as they are: a traceback. */
+void log_text(enum log_level, const char *line, const char *text, size_t n);
 
 /* Text as it is, of any length (a traceback, wsgi.errors): no prefix, no level. */
 void log_raw(const char *, size_t);

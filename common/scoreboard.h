@@ -23,6 +23,7 @@ struct scoreboard_row {
 	_Atomic uint32_t connections; /* open now */
 	_Atomic uint32_t in_flight;   /* requests being answered now */
 	_Atomic uint64_t served;      /* requests answered since the start */
+	_Atomic uint64_t blocked;     /* times that one let no other run for too long */
 };
 
 struct scoreboard {

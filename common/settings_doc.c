@@ -17,6 +17,7 @@ static const struct {
 } kind_names[] = {
     {"COUNT", "number"},
     {"SECONDS", "seconds"},
+    {"DURATION", "duration"},
     {"SIZE", "size"},
     {"MODE", "mode"},
     {"BOOL", "boolean"},

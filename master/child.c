@@ -122,6 +122,7 @@ row_clear(struct scoreboard_row *row)
 	atomic_store(&row->connections, 0);
 	atomic_store(&row->in_flight, 0);
 	atomic_store(&row->served, 0);
+	atomic_store(&row->blocked, 0);
 }
 
 int

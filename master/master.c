@@ -17,7 +17,7 @@
 #include "master/reconcile.h"
 
 /* How long a worker has to dump its stacks after SIGABRT; one told to hurry, after SIGQUIT. */
-#define ABORT_GRACE (1 * BACKOFF_SECOND)
+#define ABORT_GRACE (2 * BACKOFF_SECOND)
 #define HURRY_GRACE (2 * BACKOFF_SECOND)
 /* A worker ends by itself at graceful_timeout, with its log lines; if not, soon after it. */
 #define STOP_GRACE (BACKOFF_SECOND / 2)
@@ -150,8 +150,17 @@ on_winch(struct master *m)
 	m->current->workers = 0;
 }
 
+/* Each worker that is ready logs what its requests do; one that is not has no handler yet. */
+static void
+on_dump(struct master *m)
+{
+	for (size_t i = 0; i < m->n; i++)
+		if (m->children[i].ready_at != 0)
+			kill(m->children[i].pid, CONTRACT_SIGNAL_DUMP);
+}
+
 static const struct signal_row {
-	int number;
+	int number; /* 0: CONTRACT_SIGNAL_DUMP, which is no constant */
 	const char *name;
 	void (*act)(struct master *);
 } signal_rows[] = {
@@ -165,9 +174,16 @@ static const struct signal_row {
     {SIGUSR1, "usr1", on_usr1},
     {SIGUSR2, "usr2", on_usr2},
     {SIGWINCH, "winch", on_winch},
+    {0, "rtmin+3", on_dump},
 };
 
 #define SIGNAL_ROWS (sizeof(signal_rows) / sizeof(signal_rows[0]))
+
+static int
+signal_number(const struct signal_row *row)
+{
+	return row->number != 0 ? row->number : CONTRACT_SIGNAL_DUMP;
+}
 
 static sigset_t
 signal_set(void)
@@ -176,7 +192,7 @@ signal_set(void)
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < SIGNAL_ROWS; i++)
-		sigaddset(&set, signal_rows[i].number);
+		sigaddset(&set, signal_number(&signal_rows[i]));
 	return set;
 }
 
@@ -197,7 +213,7 @@ master_take_signals(struct master *m)
 
 	while (read(m->signals, &info, sizeof(info)) == sizeof(info)) {
 		for (size_t i = 0; i < SIGNAL_ROWS; i++) {
-			if (signal_rows[i].number != (int)info.ssi_signo)
+			if (signal_number(&signal_rows[i]) != (int)info.ssi_signo)
 				continue;
 			if (info.ssi_signo == SIGCHLD)
 				log_debug("Handling signal: %s", signal_rows[i].name);

@@ -30,6 +30,7 @@
 #include "worker/crash.h"
 #include "worker/green/green.h"
 #include "worker/recycle.h"
+#include "worker/watch.h"
 
 #define NS_PER_SEC 1000000000LL
 
@@ -139,6 +140,7 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	if (w->state == WORKER_SERVING &&
 	    recycle_due(&w->contract->settings, green_now() - w->serving_since, why, sizeof(why)))
 		worker_retire(w, why);
+	watch_deadlocks();
 }
 
 /* ---- accepting ---- */
@@ -512,6 +514,7 @@ on_control(evutil_socket_t fd, short what, void *arg)
 static void
 on_signals_set(void)
 {
+	watch_signals();
 	crash_watch();
 }
 
@@ -526,6 +529,7 @@ worker_load(struct worker *w)
 	    .script_name = settings->script_name != NULL ? settings->script_name : "",
 	    .software = "greenicorn/" GREENICORN_VERSION,
 	    .multiprocess = settings->workers > 1,
+	    .stack_fd = watch_stack_fd(),
 	    .signals_set = on_signals_set,
 	};
 
@@ -618,6 +622,7 @@ main_green(void *arg)
 	struct worker *w = arg;
 
 	w->main_thread = green_self();
+	watch_main();
 	w->exit_code = worker_load(w);
 	if (w->exit_code == 0) {
 		if (worker_open(w) == 0)
@@ -689,6 +694,19 @@ on_pass(void *arg)
 }
 
 static void
+watchdog_start(struct worker *w)
+{
+	struct watch_config config = {
+	    .ops = w->ops,
+	    .blocking_threshold =
+		(int64_t)(w->contract->settings.blocking_threshold * (double)NS_PER_SEC),
+	    .blocked = &w->contract->row->blocked,
+	};
+
+	watch_start(&config);
+}
+
+static void
 worker_init(struct worker *w, const struct worker_contract *contract)
 {
 	struct green_config config = {
@@ -705,6 +723,7 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 		fatal("cannot start the event loop");
 	if (contract->access_log != NULL)
 		green_on_pass(on_pass, w);
+	watchdog_start(w);
 	if (acceptors_new(w) == -1 || events_new(w) == -1 || signals_catch(w) == -1 ||
 	    descriptors_own(w) == -1)
 		fatal("cannot watch for events");
@@ -720,6 +739,7 @@ event_drop(struct event *event)
 static void
 worker_fini(struct worker *w)
 {
+	watch_stop();
 	green_fini();
 	signals_release();
 	conns_free(w->conns);

@@ -124,8 +124,8 @@ class HandWorker:
     def row(self):
         """Our row of the scoreboard; but for the state it is written each second."""
         with mmap.mmap(self.scoreboard, 128) as rows:
-            names = ("heartbeat", "pid", "state", "connections", "in_flight", "served")
-            return dict(zip(names, struct.unpack_from("=QIIIIQ", rows, 64 * SLOT)))
+            names = ("heartbeat", "pid", "state", "connections", "in_flight", "served", "blocked")
+            return dict(zip(names, struct.unpack_from("=QIIIIQQ", rows, 64 * SLOT)))
 
     def wait_row(self, seconds=10, **expected):
         wait_for(lambda: all(self.row()[name] == v for name, v in expected.items()), seconds, str(expected))

@@ -47,6 +47,7 @@ struct app_config {
 	const char *script_name; /* SCRIPT_NAME of every request, or "" */
 	const char *software;    /* SERVER_SOFTWARE: "greenicorn/0.1.0" */
 	bool multiprocess;       /* wsgi.multiprocess */
+	int stack_fd;            /* where write_stack prints */
 	/* To be called when the backend has set signal handlers of its own. */
 	void (*signals_set)(void);
 };
@@ -69,6 +70,12 @@ struct app_ops {
 	 * the caller answers 500 or closes. Never fails otherwise.
 	 */
 	void (*handle)(struct app *, struct app_exchange *);
+	/*
+	 * Print the calling thread's stack to stack_fd, if it has one, innermost call first, a line
+	 * ("  File "…", line …") each. In a signal handler, which may have interrupted anything;
+	 * it may fault.
+	 */
+	void (*write_stack)(void);
 	/* The green thread that calls it is about to end: give up what is bound to it. */
 	void (*thread_exit)(void);
 	/* No request runs any more: run exit handlers (atexit), free. On a green thread. */

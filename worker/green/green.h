@@ -213,7 +213,10 @@ bool green_deadlock_find(void (*fn)(struct green *, void *arg), void *arg);
  */
 uint64_t green_turn(void);
 
-/* When a green thread runs next, set *word to 1 and wake who sleeps on that futex. Once. */
+/* Set *word to 1 and wake who sleeps on that futex. Also from a signal handler. */
+void green_kick(_Atomic uint32_t *word);
+
+/* The same when a green thread runs next. Once. */
 void green_kick_at_turn(_Atomic uint32_t *word);
 
 #endif

@@ -68,7 +68,7 @@ extern _Atomic uint64_t green_turns; /* odd while a green thread runs */
 extern _Atomic(_Atomic uint32_t *) green_kick_wanted;
 void green_all_add(struct green *);
 struct green_view green_look(struct green *);
-void green_kick(void);
+void green_kick_due(void);
 
 /* Something else is being done now: a green thread is entered, left, or takes the next job. */
 static inline void

@@ -117,6 +117,14 @@ green_turn(void)
 	return atomic_load_explicit(&green_turns, memory_order_relaxed);
 }
 
+/* Not by the hook of syscall(3), which looks for green threads that wait there, with a lock. */
+void
+green_kick(_Atomic uint32_t *word)
+{
+	atomic_store(word, 1);
+	(void)REAL(syscall)(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
 void
 green_kick_at_turn(_Atomic uint32_t *word)
 {
@@ -124,12 +132,10 @@ green_kick_at_turn(_Atomic uint32_t *word)
 }
 
 void
-green_kick(void)
+green_kick_due(void)
 {
 	_Atomic uint32_t *word = atomic_exchange(&green_kick_wanted, NULL);
 
-	if (word == NULL)
-		return;
-	atomic_store(word, 1);
-	(void)REAL(syscall)(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	if (word != NULL)
+		green_kick(word);
 }

@@ -86,7 +86,7 @@ green_resume(struct green *g)
 	green_turn_add(1);
 	if (__builtin_expect(
 		atomic_load_explicit(&green_kick_wanted, memory_order_relaxed) != NULL, 0))
-		green_kick();
+		green_kick_due();
 	context_switch(&rt.loop, &g->context, g->identity.tp);
 	green_turn_add(1);
 	green_current = NULL;

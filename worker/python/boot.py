@@ -170,6 +170,12 @@ def watch_faults(fd):
     faulthandler.enable(file=fd, all_threads=True)
 
 
+def watch_stacks(number, fd):
+    """Make a handler for that signal which writes the stack of the thread that it runs on."""
+    if fd != -1:
+        faulthandler.register(number, file=fd, all_threads=False, chain=False)
+
+
 _signal_pipe = ()
 
 

@@ -57,7 +57,7 @@ error_log(const char *what, PyObject *exception)
 	PyThreadState *state = PyEval_SaveThread(); /* a full pipe makes logging wait */
 
 	if (text != NULL)
-		log_error_text(what, text, strlen(text));
+		log_text(LOG_LEVEL_ERROR, what, text, strlen(text));
 	else /* no memory, or a __str__ that raises */
 		log_errorx("%s: %s", what, Py_TYPE(exception)->tp_name);
 	PyEval_RestoreThread(state);

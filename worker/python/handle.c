@@ -17,6 +17,7 @@
 #include "worker/python/python.h"
 #include "worker/python/respond.h"
 #include "worker/python/serving.h"
+#include "worker/python/stack.h"
 #include "worker/python/start_response.h"
 #include "worker/python/thread.h"
 
@@ -235,6 +236,7 @@ const struct app_ops python_app_ops = {
     .attend_fd = python_attend_fd,
     .attend = python_attend,
     .handle = python_handle,
+    .write_stack = stack_write,
     .thread_exit = thread_end,
     .unload = python_unload,
 };

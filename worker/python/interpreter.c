@@ -11,6 +11,7 @@
 #include "worker/python/boot_source.h"
 #include "worker/python/errors.h"
 #include "worker/python/serving.h"
+#include "worker/python/stack.h"
 
 static PyObject *boot; /* owned: the module that boot.py is */
 
@@ -215,7 +216,7 @@ interpreter_start(const struct app_config *config)
 		return -1;
 	}
 	if (boot_import() == -1 || boot_call_fd("watch_faults", log_fd()) == -1 ||
-	    signals_watch() == -1)
+	    signals_watch() == -1 || stack_watch(config->stack_fd) == -1)
 		goto fail;
 	config->signals_set();
 	if (virtualenv_enter(config->virtualenv) == -1)
