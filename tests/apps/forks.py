@@ -47,8 +47,13 @@ def pool(method):
         return pool.map(double, range(4))
 
 
+# Python 3.14's ProcessPoolExecutor hangs when several threads fork at once, without us, too: a
+# child runs the exit handlers of the other executors, whose locks were held at its fork.
+EXECUTOR = multiprocessing.get_context("fork" if sys.version_info < (3, 14) else "spawn")
+
+
 def executor():
-    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=EXECUTOR) as pool:
         return list(pool.map(double, range(4)))
 
 

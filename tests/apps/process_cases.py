@@ -1,5 +1,6 @@
 """Requests that make processes, one way a route: GET /NAME?n=N answers N when all was as it should be."""
 
+import concurrent.futures
 import json
 import multiprocessing
 import os
@@ -298,6 +299,14 @@ def mp_spawn(n):
 @case
 def mp_forkserver(n):
     return in_children(multiprocessing.get_context("forkserver"), n)
+
+
+@case
+def executor(n):
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert list(pool.map(double, range(4), timeout=LONG)) == [0, 2, 4, 6]
+        assert isinstance(pool.submit(double, None).exception(LONG), TypeError)
+    return n
 
 
 @case

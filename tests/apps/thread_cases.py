@@ -422,7 +422,11 @@ def names(n):
     assert thread.ident == threading.get_ident() and not thread.daemon
     assert beside(lambda: thread.name).result(LONG) == "GET /names"
     assert "GET /names" in repr(thread)
+    with open("/proc/self/comm") as f:
+        command = f.read()
     thread.name = "mine %d" % n
+    with open("/proc/self/comm") as f:
+        assert f.read() == command
     time.sleep(WAIT)
     LOGGER.error("a line")
     assert "mine %d: a line\n" % n in OUTPUT.getvalue()

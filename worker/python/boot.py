@@ -235,6 +235,9 @@ class RequestThread(threading._DummyThread):
         else:
             self._renamed = request[0], name
 
+    def _set_os_name(self):
+        """Python 3.14 would name the OS thread, which runs all of them."""
+
 
 # threading names the class in current_thread() only, when it meets a thread that is not its own.
 threading._DummyThread = RequestThread
