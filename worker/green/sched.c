@@ -225,8 +225,11 @@ green_yield(void)
 void
 green_sleep_until(int64_t deadline)
 {
+	int saved_errno = errno; /* the park's ETIMEDOUT is how a sleep should end */
+
 	while (green_now() < deadline)
 		(void)green_park_on(GREEN_ON_TIME, 0, deadline);
+	errno = saved_errno;
 }
 
 /* ---- threads and jobs ---- */
