@@ -15,160 +15,14 @@ import queue
 import select
 import signal
 import socket
-import sqlite3
-import ssl
 import subprocess
 import threading
 import time
-import urllib.request
 
-import psycopg2
-import redis as redis_py
-import requests as requests_py
-from flask import Flask, request
+from cases import LONG, WAIT, app, case, pairs
 
-WAIT = 0.2
-LONG = 20  # for what comes much sooner unless something is wrong
-app = Flask(__name__)
 LOCAL = threading.local()
 VARIABLE = contextvars.ContextVar("VARIABLE")
-
-
-class Meeting:
-    """What two requests with the same number share; the second one to take it removes it."""
-
-    def __init__(self, make):
-        self.make = make
-        self.open = {}
-        self.lock = threading.Lock()
-
-    def join(self, key):
-        with self.lock:
-            if key in self.open:
-                return self.open.pop(key)
-            self.open[key] = self.make()
-            return self.open[key]
-
-
-def case(function):
-    """A route /NAME?n=N; N is given to the function as a number."""
-    app.add_url_rule("/" + function.__name__, function.__name__, lambda: str(function(request.args.get("n", 0, int))))
-    return function
-
-
-def pairs(make):
-    """Of requests 2k and 2k + 1 the odd one gives and the even one takes, by one make() of theirs."""
-
-    def decorate(function):
-        meeting = Meeting(make)
-
-        def paired(n):
-            return function(n, meeting.join(n // 2), n % 2 == 1)
-
-        paired.__name__ = function.__name__
-        return case(paired)
-
-    return decorate
-
-
-@app.get("/")
-def index():
-    return str(os.getpid())
-
-
-# ---- clients ----
-
-
-def postgres():
-    return contextlib.closing(psycopg2.connect(os.environ["TEST_DSN"]))
-
-
-@case
-def psycopg2_sleep(n):
-    with postgres() as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(%s), %s", (WAIT, n))
-        return cursor.fetchone()[1]
-
-
-@pairs(threading.Event)
-def psycopg2_notify(n, listening, gives):
-    channel = "pair%d" % (n // 2)
-    with postgres() as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        if gives:
-            assert listening.wait(LONG)
-            time.sleep(WAIT)
-            cursor.execute("SELECT pg_notify(%s, %s)", (channel, str(n)))
-            return n
-        cursor.execute("LISTEN " + channel)
-        listening.set()
-        assert select.select([connection], [], [], LONG)[0]
-        connection.poll()
-        return int(connection.notifies.pop().payload) - 1
-
-
-SHARED = []
-SHARED_LOCK = threading.Lock()
-
-
-@case
-def psycopg2_shared(n):
-    """libpq waits while psycopg2 holds the connection's own mutex, for which the others wait."""
-    with SHARED_LOCK:
-        if not SHARED:
-            SHARED.append(psycopg2.connect(os.environ["TEST_DSN"]))
-    with SHARED[0].cursor() as cursor:
-        cursor.execute("SELECT pg_sleep(0.02), %s", (n,))
-        return cursor.fetchone()[1]
-
-
-@case
-def psycopg2_row_lock(n):
-    """Transactions that wait for each other's row: lost updates would show in the sum."""
-    with postgres() as connection, connection, connection.cursor() as cursor:
-        cursor.execute("SELECT total FROM overlap FOR UPDATE")
-        total = cursor.fetchone()[0]
-        time.sleep(0.005)
-        cursor.execute("UPDATE overlap SET total = %s", (total + 1,))
-        return n
-
-
-@case
-def redis_timeout(n):
-    with redis_py.Redis(port=int(os.environ["TEST_REDIS"])) as client:
-        assert client.blpop("never-%d" % n, timeout=WAIT) is None
-        return n
-
-
-@case
-def redis_pairs(n):
-    with redis_py.Redis(port=int(os.environ["TEST_REDIS"])) as client:
-        if n % 2:
-            time.sleep(WAIT)
-            client.rpush("pair-%d" % (n // 2), n - 1)
-            return n
-        return int(client.blpop("pair-%d" % (n // 2), timeout=LONG)[1])
-
-
-@case
-def requests(n):
-    return requests_py.get("%s/%d" % (os.environ["TEST_SLOW"], n), timeout=LONG).text
-
-
-SESSION = requests_py.Session()
-SESSION.mount("http://", requests_py.adapters.HTTPAdapter(pool_maxsize=100))
-
-
-@case
-def requests_session(n):
-    return SESSION.get("%s/%d" % (os.environ["TEST_SLOW"], n), timeout=LONG).text
-
-
-@case
-def https(n):
-    context = ssl.create_default_context(cafile=os.environ["TEST_CERTIFICATE"])
-    with urllib.request.urlopen("%s/%d" % (os.environ["TEST_SLOW_TLS"], n), timeout=LONG, context=context) as answer:
-        return answer.read().decode()
 
 
 # ---- waiting ----
@@ -598,34 +452,6 @@ def process_killed(n):
     it.terminate()
     assert it.wait() == -signal.SIGTERM
     return n
-
-
-# ---- SQLite ----
-
-
-@case
-def sqlite_function(n):
-    """C that calls Python that waits."""
-
-    def wait(value):
-        time.sleep(WAIT)
-        return value
-
-    with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.create_function("wait", 1, wait)
-        return db.execute("SELECT wait(?)", (n,)).fetchone()[0]
-
-
-@case
-def sqlite_file(n):
-    """Writers wait for each other by sleeping: a busy timeout."""
-    with contextlib.closing(sqlite3.connect(os.environ["TEST_SQLITE"], timeout=LONG)) as db, db:
-        db.execute("PRAGMA synchronous = OFF")
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("CREATE TABLE IF NOT EXISTS numbers (n INTEGER UNIQUE)")
-        time.sleep(0.001)
-        db.execute("INSERT INTO numbers VALUES (?)", (n,))
-        return n
 
 
 # ---- logging ----
