@@ -8,10 +8,10 @@ import pytest
 
 import harness
 from harness import wait_for
-from test_overlap import Client, burst, numbers
+from bursts import Client, burst, numbers
 
 N = 50
-OTHERS = 30  # entries in threading: its own threads, and those of requests that have no value in LOCAL
+OTHERS = 10  # entries in threading: its own threads, and those of requests that have no value in LOCAL
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,9 @@ def test_exceptions_of_threads(server):
     assert server.get("/excepthook").text == "[('KeyError', 'fails')]"
 
 
-def test_what_ends_with_a_thread(server):
+def test_what_ends_with_a_thread(serve):
     """The values of threading.local, and what current_thread() made: none for threads that are gone."""
+    server = serve("thread_cases:app")
 
     def counts():
         return [int(n) for n in server.get("/counts").text.split()]
