@@ -2,12 +2,10 @@
 #include "worker/watch.h"
 
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/contract.h"
@@ -47,8 +45,8 @@ static struct {
 
 	struct snapshot snapshot;
 	_Atomic int snapshot_state;
-	_Atomic uint32_t answered; /* futex: 0 until the snapshot is taken */
-	uint64_t turn;             /* of the one that has run for long */
+	_Atomic uint32_t asked, answered; /* futexes: for the snapshot; it is taken */
+	uint64_t turn;                    /* of the one that has run for long */
 	struct sigaction abort_before;
 
 	/* one green thread's turn */
@@ -63,14 +61,6 @@ static struct {
 } w = {.snapshot = {.fd = -1}};
 
 static void
-sleep_on(_Atomic uint32_t *word, int64_t ns)
-{
-	struct timespec ts = {ns / NS_PER_SEC, ns % NS_PER_SEC};
-
-	(void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, &ts, NULL, 0);
-}
-
-static void
 watch_request(unsigned what)
 {
 	atomic_fetch_or(&w.requests, what);
@@ -79,16 +69,33 @@ watch_request(unsigned what)
 
 /* ---- signals ---- */
 
-/* On the loop's OS thread, in the handler: the watchdog waits for it, or has given up. */
-static void
+/* On the loop's OS thread, in the handler. False: nobody has asked, or given up since. */
+static bool
 snapshot_answer(void)
 {
 	int asked = SNAPSHOT_ASKED;
 
 	if (!atomic_compare_exchange_strong(&w.snapshot_state, &asked, SNAPSHOT_BEING_TAKEN))
-		return;
+		return false;
 	snapshot_take(&w.snapshot);
 	green_kick(&w.answered);
+	return true;
+}
+
+/*
+ * The signal that asks for a dump may have ended the very system call that blocks the worker
+ * (EINTR): on the loop's OS thread stay where we are until the snapshot is taken.
+ */
+static void
+dump_request(unsigned what)
+{
+	int64_t give_up = green_deadline(ANSWER_NS);
+
+	watch_request(what);
+	if (gettid() != w.loop_tid || !w.running)
+		return;
+	while (!snapshot_answer() && green_now() < give_up)
+		green_kick_wait(&w.asked, 10 * NS_PER_MS);
 }
 
 /* From ourselves it asks for a snapshot, from anybody else for a dump. */
@@ -102,7 +109,7 @@ on_dump(int sig, siginfo_t *info, void *context)
 	if (info->si_code == SI_TKILL && info->si_pid == w.pid && gettid() == w.loop_tid)
 		snapshot_answer();
 	else if (getpid() == w.pid) /* and no child that the application has forked */
-		watch_request(REQUEST_DUMP);
+		dump_request(REQUEST_DUMP);
 	errno = saved_errno;
 }
 
@@ -131,7 +138,7 @@ on_abort(int sig, siginfo_t *info, void *context)
 	if (info->si_code == SI_USER && getpid() == w.pid && w.running) {
 		int saved_errno = errno;
 
-		watch_request(REQUEST_ABORT);
+		dump_request(REQUEST_ABORT);
 		errno = saved_errno;
 		return;
 	}
@@ -176,15 +183,19 @@ snapshot_get(bool (*wants)(const struct green_view *))
 	w.snapshot.deadline = green_deadline(READING_NS);
 	atomic_store(&w.answered, 0);
 	atomic_store(&w.snapshot_state, SNAPSHOT_ASKED);
+	green_kick(&w.asked);
 	if (syscall(SYS_tgkill, w.pid, w.loop_tid, CONTRACT_SIGNAL_DUMP) == -1)
 		log_warn("tgkill");
 	while (atomic_load(&w.answered) == 0) {
 		asked = SNAPSHOT_ASKED;
 		if (green_now() >= give_up &&
-		    atomic_compare_exchange_strong(&w.snapshot_state, &asked, SNAPSHOT_OURS))
+		    atomic_compare_exchange_strong(&w.snapshot_state, &asked, SNAPSHOT_OURS)) {
+			atomic_store(&w.asked, 0);
 			return false;
-		sleep_on(&w.answered, 10 * NS_PER_MS);
+		}
+		green_kick_wait(&w.answered, 10 * NS_PER_MS);
 	}
+	atomic_store(&w.asked, 0);
 	atomic_store(&w.snapshot_state, SNAPSHOT_OURS);
 	return true;
 }
@@ -296,7 +307,7 @@ watchdog_main(void *arg)
 		unsigned what;
 
 		if (atomic_load(&w.kick) == 0)
-			sleep_on(&w.kick, blocking ? ns : 3600 * NS_PER_SEC);
+			green_kick_wait(&w.kick, blocking ? ns : 3600 * NS_PER_SEC);
 		atomic_store(&w.kick, 0);
 		what = atomic_exchange(&w.requests, 0);
 		if (what & REQUEST_STOP)

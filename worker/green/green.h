@@ -213,8 +213,12 @@ bool green_deadlock_find(void (*fn)(struct green *, void *arg), void *arg);
  */
 uint64_t green_turn(void);
 
-/* Set *word to 1 and wake who sleeps on that futex. Also from a signal handler. */
+/*
+ * Set *word to 1 and wake who sleeps on that futex; sleep while it is 0, at most ns. For OS threads
+ * and signal handlers: the real calls, whoever they are made by.
+ */
 void green_kick(_Atomic uint32_t *word);
+void green_kick_wait(_Atomic uint32_t *word, int64_t ns);
 
 /* The same when a green thread runs next. Once. */
 void green_kick_at_turn(_Atomic uint32_t *word);

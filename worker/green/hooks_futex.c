@@ -69,8 +69,11 @@ wakes(int op, long n)
 	}
 }
 
-/* Shared futexes (without FUTEX_PRIVATE_FLAG) may be woken by another process: the real call. */
-HOOK long
+/*
+ * Shared futexes (without FUTEX_PRIVATE_FLAG) may be woken by another process: the real call.
+ * Like libc's it takes six arguments from wherever they would be, also when there are fewer.
+ */
+HOOK __attribute__((no_sanitize("address"))) long
 syscall(long nr, ...)
 {
 	long a[6], rc;

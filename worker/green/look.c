@@ -126,6 +126,14 @@ green_kick(_Atomic uint32_t *word)
 }
 
 void
+green_kick_wait(_Atomic uint32_t *word, int64_t ns)
+{
+	struct timespec ts = {ns / 1000000000, ns % 1000000000};
+
+	(void)REAL(syscall)(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, &ts, NULL, 0);
+}
+
+void
 green_kick_at_turn(_Atomic uint32_t *word)
 {
 	atomic_store(&green_kick_wanted, word);
