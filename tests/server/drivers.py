@@ -6,6 +6,7 @@ drivers.py FILE.json...
 
 import collections
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -61,6 +62,18 @@ DRIVERS = [
 ]
 
 ONE_AT_A_TIME = {"psycopg2_shared"}  # by what the driver is; other requests go on meanwhile
+
+
+def missing(driver):
+    """Why a driver cannot be tried here; None when it can."""
+    if importlib.util.find_spec(driver.module) is None:
+        return "%s is not installed" % driver.module
+    if driver.module == "hiredis":
+        import redis.utils
+
+        if not redis.utils.HIREDIS_AVAILABLE:
+            return "redis %s does not use hiredis %s" % (redis.__version__, version(driver))
+    return None
 
 
 def version(driver):

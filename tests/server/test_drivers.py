@@ -3,7 +3,6 @@
 What was measured is printed at the end, and left in the build directory for docs/drivers.md.
 """
 
-import importlib.util
 import json
 import os
 import platform
@@ -73,8 +72,8 @@ def measure(server, case):
 
 @pytest.mark.parametrize("driver", drivers.DRIVERS, ids=lambda driver: driver.case)
 def test_overlaps(server, driver):
-    if importlib.util.find_spec(driver.module) is None:
-        pytest.skip("%s is not installed" % driver.module)
+    if reason := drivers.missing(driver):
+        pytest.skip(reason)
     total, serial = measure(server, driver.case)
     RESULTS["rows"][driver.case] = {"total": total, "serial": serial, "version": drivers.version(driver)}
     if driver.case not in drivers.ONE_AT_A_TIME:
@@ -110,7 +109,7 @@ def test_sqlite_has_every_row(server):
 
 
 def test_all_drivers_at_the_same_time(server):
-    cases = [driver.case for driver in drivers.DRIVERS if importlib.util.find_spec(driver.module)]
+    cases = [driver.case for driver in drivers.DRIVERS if not drivers.missing(driver)]
     pairs = [case for case in cases for _ in range(2)]  # some wait for each other
     paths = ["/%s?n=%d" % (case, 2000 + i) for i, case in enumerate(pairs * 2)]
     results, took = burst(server, paths)
