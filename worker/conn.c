@@ -35,6 +35,9 @@
 /* When the worker stops: time for a request that is on its way. */
 #define DRAIN_NS (NS_PER_SEC / 2)
 
+/* So many requests that are cut off get a line in the log. */
+#define CUT_LINES 20
+
 enum conn_state { CONN_FRESH, CONN_HEAD, CONN_SERVING, CONN_IDLE, CONN_LINGER, CONN_NSTATES };
 
 struct conn {
@@ -203,6 +206,21 @@ conn_parse(struct conn *c)
 	return -1;
 }
 
+/*
+ * Whether this answer may leave the connection open. While draining it may when the client
+ * has sent its next request already: that one would be lost with a "close" here.
+ */
+static bool
+conn_keeps(const struct conn *c)
+{
+	const struct conns *s = c->conns;
+	const struct exchange *x = c->exchange;
+	bool body = x->request.chunked || x->request.content_length > 0;
+
+	return s->config.keepalive > 0 && !c->closing &&
+	       (!s->draining || (!body && x->len > x->head));
+}
+
 static enum exchange_end
 conn_serve(struct conn *c)
 {
@@ -210,7 +228,7 @@ conn_serve(struct conn *c)
 	enum exchange_end end;
 
 	if (++s->begun == s->config.max_requests)
-		s->config.used_up(s->config.arg); /* which drains: this answer says close */
+		s->config.used_up(s->config.arg);
 	c->exchange->peer = (struct app_peer){
 	    .remote_addr = c->addr,
 	    .remote_port = c->port,
@@ -218,8 +236,7 @@ conn_serve(struct conn *c)
 	    .server_port = c->via->server_port,
 	    .scheme = "http",
 	};
-	end = exchange_serve(
-	    &s->pool, c->exchange, s->config.keepalive > 0 && !s->draining && !c->closing);
+	end = exchange_serve(&s->pool, c->exchange, conn_keeps(c));
 	s->served++;
 	return end;
 }
@@ -486,6 +503,7 @@ void
 conns_drain(struct conns *s)
 {
 	s->draining = true;
+	s->timeouts[CONN_FRESH] = s->timeouts[CONN_IDLE] = DRAIN_NS;
 	state_hasten(s, CONN_FRESH, DRAIN_NS);
 	state_hasten(s, CONN_IDLE, DRAIN_NS);
 }
@@ -498,6 +516,26 @@ conns_abandon(struct conns *s)
 	for (int i = 0; i < CONN_NSTATES; i++)
 		while (i != CONN_SERVING && (c = TAILQ_FIRST(&s->lists[i])) != NULL)
 			conn_close(c);
+}
+
+void
+conns_log_cut(const struct conns *s)
+{
+	const struct conn *c;
+	size_t left = s->in_flight, lines = 0;
+
+	TAILQ_FOREACH (c, &s->lists[CONN_SERVING], link) {
+		const struct http_request *r = &c->exchange->request;
+
+		if (lines++ == CUT_LINES)
+			break;
+		left--;
+		log_warnx("Cut off after %.1f s: %.*s %.*s (client %s)",
+		    (double)(green_now() - c->exchange->app.started) / NS_PER_SEC, (int)r->method.n,
+		    r->method.p, (int)r->path.n, r->path.p, *c->addr ? c->addr : "-");
+	}
+	if (left > 0)
+		log_warnx("Cut off: %zu more requests", left);
 }
 
 size_t

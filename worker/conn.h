@@ -45,6 +45,9 @@ void conns_drain(struct conns *);
 /* Close all that have no request in flight, at once. */
 void conns_abandon(struct conns *);
 
+/* Log the requests in flight, a line each up to a limit: they are about to be cut off. */
+void conns_log_cut(const struct conns *);
+
 size_t conns_count(const struct conns *);
 size_t conns_in_flight(const struct conns *);
 uint64_t conns_served(const struct conns *);

@@ -333,6 +333,8 @@ on_limit(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	log_warnx("Worker graceful timeout (pid:%d)", (int)getpid());
+	if (w->conns != NULL)
+		conns_log_cut(w->conns);
 	worker_exit_now(w);
 }
 

@@ -112,7 +112,7 @@ def test_workers_that_have_done_enough_are_replaced_one_at_a_time(tmp_path):
         serving = 0
         for i, (what, _) in enumerate(said):
             serving += 1 if what == "ready" else -1
-            assert 3 <= serving <= 4 or i < 3, said
+            assert serving >= 3 or i < 3, said
         assert "young" not in m.log_text()
 
 

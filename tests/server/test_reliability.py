@@ -1,0 +1,117 @@
+"""Nothing is lost: clients that count, while the server reloads, upgrades, recycles, grows and shrinks.
+
+GREENICORN_RELOADS and GREENICORN_UPGRADES make it longer: `./dev test reliability` does 50 and 20.
+"""
+
+import os
+import re
+import signal
+
+import harness
+from counting import Clients
+from harness import children_of, wait_for
+
+RELOADS = int(os.environ.get("GREENICORN_RELOADS", "5"))
+UPGRADES = int(os.environ.get("GREENICORN_UPGRADES", "3"))
+
+
+class Site:
+    """A server whose master may be another one by now."""
+
+    def __init__(self, server):
+        self.server = server
+        self.master = server.process.pid
+
+    def signal(self, sig):
+        os.kill(self.master, sig)
+
+    def workers(self):
+        return set(children_of(self.master))
+
+    def ready(self, n):
+        """n workers, all of them ready."""
+        said = {int(pid) for pid in re.findall(r"\(pid (\d+)\): ready", self.server.log_text())}
+        return len(self.workers()) == n and self.workers() <= said
+
+    def wait_ready(self, n):
+        wait_for(lambda: self.ready(n), 60, "%d ready workers" % n)
+
+    def reload(self, n=2):
+        old = self.workers()
+        self.signal(signal.SIGHUP)
+        wait_for(lambda: not old & self.workers() and self.ready(n), 60, "a new generation")
+
+    def upgrade(self, n=2):
+        count = len(re.findall("The new master .* is ready", self.server.log_text()))
+        self.signal(signal.SIGUSR2)
+        self.server.wait_log("The new master .* is ready", 30, count=count + 1)
+        new = int(re.findall(r"The new master \(pid:(\d+)\) is ready", self.server.log_text())[-1])
+        self.signal(signal.SIGTERM)
+        self.server.wait_log(r"\[%d\] \[INFO\] Master has been promoted" % new, 30)
+        self.master = new
+        self.wait_ready(n)
+
+    def stop(self):
+        if self.master != self.server.process.pid:
+            self.signal(signal.SIGTERM)
+            wait_for(lambda: not os.path.exists("/proc/%d" % self.master) or not self.workers(), 30)
+
+
+def assert_nothing_lost(clients, least):
+    assert clients.lost == []
+    assert clients.answered >= least
+
+
+def test_reloads(serve):
+    site = Site(serve("reliable", workers=2))
+    with Clients(("127.0.0.1", site.server.port)) as clients:
+        for _ in range(RELOADS):
+            site.reload()
+    assert_nothing_lost(clients, 20 * RELOADS)
+
+
+def test_upgrades(serve):
+    site = Site(serve("reliable", workers=2, pidfile="greenicorn.pid"))
+    try:
+        with Clients(("127.0.0.1", site.server.port)) as clients:
+            for _ in range(UPGRADES):
+                site.upgrade()
+        assert_nothing_lost(clients, 20 * UPGRADES)
+    finally:
+        site.stop()
+
+
+def test_recycling_growing_and_shrinking(serve):
+    site = Site(serve("reliable", workers=2, max_requests=100, max_requests_jitter=50))
+    with Clients(("127.0.0.1", site.server.port)) as clients:
+        for i in range(RELOADS):
+            site.server.wait_log("Autorestarting worker", 30, count=2 * i + 2)
+            site.signal(signal.SIGTTIN)
+            wait_for(lambda: len(site.workers()) >= 3, 20)
+            site.signal(signal.SIGTTOU)
+        site.wait_ready(2)
+    assert_nothing_lost(clients, 100 * RELOADS)
+
+
+def test_idle_connections_never_delay_a_stop(serve):
+    server = serve("reliable")
+    lines = [server.connect() for _ in range(50)]
+    for line in lines:
+        line.get("/x")
+        assert line.response().text == "/x"
+    server.signal(signal.SIGTERM)
+    assert server.process.wait(5 * harness.PATIENCE) == 0
+    for line in lines:
+        assert line.is_closed()  # by FIN: a reset would be an error here
+
+
+def test_requests_longer_than_the_graceful_timeout_are_cut_and_named(serve):
+    server = serve("reliable", graceful_timeout=1)
+    with server.connect() as line, server.connect() as other:
+        line.get("/sleep?30")
+        other.get("/x")
+        assert other.response().status == 200  # so the first has begun
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(10 * harness.PATIENCE) == 0
+    server.wait_log(r"WARNING\] Worker graceful timeout \(pid:\d+\)")
+    server.wait_log(r"WARNING\] Cut off after 1\.\d s: GET /sleep \(client 127\.0\.0\.1\)$")
