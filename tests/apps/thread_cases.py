@@ -296,7 +296,7 @@ def futures(n, first, second):
 
     def waits():
         try:
-            future.result(WAIT / 2)
+            return future.result(WAIT / 2)
         except concurrent.futures.TimeoutError:
             return future.result(LONG)
 
