@@ -9,9 +9,12 @@
  * loop: it marks the entry and leaves the rest to the loop.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "worker/green/internal.h"
 #include "worker/green/real.h"
@@ -28,8 +31,19 @@ struct fd_waiter {
 	bool ready, closed;
 };
 
+/* What is known of a descriptor; of an older epoch: nothing. */
+struct fd_known {
+	_Atomic uint64_t epoch;
+	unsigned has;
+	enum fd_kind kind;
+	int flags;
+	int64_t limit[2]; /* SO_RCVTIMEO, SO_SNDTIMEO; GREEN_NEVER */
+};
+enum { KNOW_KIND = 1, KNOW_FLAGS = 2, KNOW_LIMITS = 4, NO_NOWAIT = 8 /* and 16: by event */ };
+
 struct fd_entry {
 	struct event event;
+	struct fd_known known; /* the green threads' */
 	TAILQ_HEAD(, fd_waiter) waiters;
 	void (*watch)(int fd, int events, void *arg);
 	void *watch_arg;
@@ -42,6 +56,7 @@ struct fd_entry {
 
 static _Atomic(struct fd_entry *) chunks[NCHUNKS];
 static _Atomic(struct fd_entry *) closed_list;
+static _Atomic uint64_t epoch = 1;
 
 /* The entry if there has ever been one; from any OS thread. */
 static struct fd_entry *
@@ -184,6 +199,10 @@ green_fd_forget(int fd)
 		return;
 	if (atomic_load_explicit(&e->own, memory_order_relaxed))
 		atomic_store_explicit(&e->own, false, memory_order_relaxed);
+	if (green_tls_loop)
+		e->known.epoch = 0;
+	else if (e->known.epoch != 0)
+		green_fd_changed();
 	if (!atomic_load(&e->registered))
 		return;
 	if (green_tls_loop) {
@@ -299,6 +318,118 @@ green_fd_close(int fd)
 {
 	green_fd_forget(fd);
 	return REAL(close)(fd);
+}
+
+/* ---- what is known of a descriptor ---- */
+
+void
+green_fd_changed(void)
+{
+	atomic_fetch_add(&epoch, 1);
+}
+
+/*
+ * Whoever changes a descriptor does so first and then begins an epoch; so what is asked
+ * after the epoch was read is good for that epoch.
+ */
+static struct fd_known *
+known_of(int fd)
+{
+	static struct fd_known none; /* beyond the table: asked each time */
+	struct fd_entry *e = entry_get(fd);
+	struct fd_known *k = e == NULL ? &none : &e->known;
+	uint64_t now = atomic_load(&epoch);
+
+	if (e == NULL || k->epoch != now)
+		*k = (struct fd_known){.epoch = now};
+	return k;
+}
+
+static enum fd_kind
+ask_kind(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == -1)
+		return FD_FILE; /* the real call says what is wrong */
+	switch (st.st_mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFBLK:
+		return FD_FILE;
+	case S_IFIFO:
+		return FD_PIPE;
+	case S_IFSOCK:
+		return FD_SOCKET;
+	default:
+		return FD_OTHER;
+	}
+}
+
+enum fd_kind
+green_fd_kind(int fd)
+{
+	struct fd_known *k = known_of(fd);
+
+	if (!(k->has & KNOW_KIND))
+		k->kind = ask_kind(fd);
+	k->has |= KNOW_KIND;
+	return k->kind;
+}
+
+int
+green_fd_flags(int fd)
+{
+	struct fd_known *k = known_of(fd);
+
+	if (k->has & KNOW_FLAGS)
+		return k->flags;
+	k->flags = REAL(fcntl)(fd, F_GETFL);
+	if (k->flags != -1)
+		k->has |= KNOW_FLAGS;
+	return k->flags;
+}
+
+static int64_t
+ask_limit(int fd, int option)
+{
+	struct timeval tv = {0, 0};
+	socklen_t len = sizeof(tv);
+
+	if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) == -1 ||
+	    (tv.tv_sec == 0 && tv.tv_usec == 0))
+		return GREEN_NEVER;
+	return (int64_t)tv.tv_sec * 1000000000 + (int64_t)tv.tv_usec * 1000;
+}
+
+int64_t
+green_fd_deadline(int fd, int option)
+{
+	struct fd_known *k;
+	int64_t limit;
+
+	if (green_fd_kind(fd) != FD_SOCKET)
+		return GREEN_NEVER;
+	k = known_of(fd);
+	if (!(k->has & KNOW_LIMITS)) {
+		k->limit[0] = ask_limit(fd, SO_RCVTIMEO);
+		k->limit[1] = ask_limit(fd, SO_SNDTIMEO);
+		k->has |= KNOW_LIMITS;
+	}
+	limit = k->limit[option == SO_SNDTIMEO];
+	return limit == GREEN_NEVER ? GREEN_NEVER : green_deadline(limit);
+}
+
+bool
+green_fd_no_nowait(int fd, int event)
+{
+	return (known_of(fd)->has & (NO_NOWAIT * (unsigned)event)) != 0;
+}
+
+void
+green_fd_set_no_nowait(int fd, int event)
+{
+	known_of(fd)->has |= NO_NOWAIT * (unsigned)event;
 }
 
 /* ---- several at once: poll, select ---- */

@@ -162,10 +162,12 @@ void green_msg_advance(struct msghdr *msg, size_t n);
 
 /*
  * Run fn(arg) on a helper OS thread with the real blocking calls and park
- * meanwhile; errno is carried back. On other than a green thread: run it here.
- * 0, or -1 with errno EAGAIN when no helper can be had.
+ * meanwhile; errno is carried there and back. On other than a green thread: run it here.
+ * 0, or -1 with errno EAGAIN when no helper can be had. What may wait for
+ * another green thread must be a long one: it does not queue for a helper.
  */
 int green_offload(void (*fn)(void *arg), void *arg);
+int green_offload_long(void (*fn)(void *arg), void *arg);
 
 void green_get_stats(struct green_stats *);
 

@@ -3,6 +3,7 @@
 #define GREEN_HOOKS_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -11,6 +12,12 @@
 
 /* Exported by the executable, in front of libc's function of the same name. */
 #define HOOK __attribute__((visibility("default"), used))
+
+/* What the fortified forms call when the caller's buffer is too small. */
+_Noreturn void __chk_fail(void);
+
+/* Another name that callers may know a hook by, defined in the same file. */
+#define HOOK_ALIAS(alias, name) __asm__(".globl " #alias "\n.set " #alias ", " #name "\n");
 
 /* Only green threads wait cooperatively; all others get the real call. */
 static inline bool
@@ -57,8 +64,14 @@ timespec_of(int64_t ns)
 	return (struct timespec){ns / 1000000000, ns % 1000000000};
 }
 
-/* When a call that begins now has to give up: SO_RCVTIMEO or SO_SNDTIMEO; GREEN_NEVER without. */
-int64_t hook_socket_deadline(int fd, int option);
+/* The caller has said that he does not wait for this descriptor. */
+static inline bool
+fd_is_nonblocking(int fd)
+{
+	int flags = green_fd_flags(fd);
+
+	return flags != -1 && (flags & O_NONBLOCK);
+}
 
 /*
  * Wait for what gives no sign when it happens (another process's lock, a thread's
@@ -66,5 +79,11 @@ int64_t hook_socket_deadline(int fd, int option);
  * the deadline.
  */
 bool hook_pause(unsigned *round, int64_t deadline);
+
+/*
+ * Run fn(arg) on a helper thread of its own (green_offload_long). When a limit allows no
+ * helper: after pauses, once there is one.
+ */
+int hook_offload(void (*fn)(void *arg), void *arg);
 
 #endif

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "worker/green/hooks.h"
@@ -52,14 +53,17 @@ is_wait(int op)
 	return cmd == FUTEX_WAIT || cmd == FUTEX_WAIT_BITSET;
 }
 
-/* Those that move waiters elsewhere wake ours instead: they look again. */
+/*
+ * How many of ours to wake. Those that move waiters elsewhere wake them instead, and
+ * one for some bits only wakes all: they look again.
+ */
 static int
 wakes(int op, long n)
 {
 	switch (op & FUTEX_CMD_MASK) {
 	case FUTEX_WAKE:
-	case FUTEX_WAKE_BITSET:
 		return n > INT_MAX ? INT_MAX : (int)n;
+	case FUTEX_WAKE_BITSET:
 	case FUTEX_REQUEUE:
 	case FUTEX_CMP_REQUEUE:
 	case FUTEX_WAKE_OP:
@@ -70,28 +74,77 @@ wakes(int op, long n)
 }
 
 /*
- * Shared futexes (without FUTEX_PRIVATE_FLAG) may be woken by another process: the real call.
- * Like libc's it takes six arguments from wherever they would be, also when there are fewer.
+ * A futex that another process may wake (without FUTEX_PRIVATE_FLAG), or several at once: a helper
+ * waits for it.
+ */
+struct raw_call {
+	long nr, a[6], result;
+};
+
+static void
+raw_run(void *arg)
+{
+	struct raw_call *c = arg;
+
+	c->result = REAL(syscall)(c->nr, c->a[0], c->a[1], c->a[2], c->a[3], c->a[4], c->a[5]);
+}
+
+static long
+raw_offload(struct raw_call *c)
+{
+	(void)hook_offload(raw_run, c);
+	return c->result;
+}
+
+static long
+futex(struct raw_call *c)
+{
+	int op = (int)c->a[1];
+
+	if (on_green() && is_wait(op))
+		return (op & FUTEX_PRIVATE_FLAG)
+			   ? futex_wait((const _Atomic uint32_t *)c->a[0], op, (uint32_t)c->a[2],
+				 (const struct timespec *)c->a[3])
+			   : raw_offload(c);
+	raw_run(c);
+	if (c->result >= 0 && wakes(op, c->a[2]) > 0)
+		waitq_wake((const void *)c->a[0], wakes(op, c->a[2]));
+	return c->result;
+}
+
+/*
+ * And what changes descriptors, which must be seen. Like libc's it takes six arguments from
+ * wherever they would be, also when there are fewer.
  */
 HOOK __attribute__((no_sanitize("address"))) long
 syscall(long nr, ...)
 {
-	long a[6], rc;
+	struct raw_call c = {.nr = nr};
 	va_list ap;
 
 	va_start(ap, nr);
 	for (int i = 0; i < 6; i++)
-		a[i] = va_arg(ap, long);
+		c.a[i] = va_arg(ap, long);
 	va_end(ap);
-	if (nr != SYS_futex)
-		return REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-	if (on_green() && is_wait((int)a[1]) && (a[1] & FUTEX_PRIVATE_FLAG))
-		return futex_wait((const _Atomic uint32_t *)a[0], (int)a[1], (uint32_t)a[2],
-		    (const struct timespec *)a[3]);
-	rc = REAL(syscall)(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
-	if (rc >= 0 && wakes((int)a[1], a[2]) > 0)
-		waitq_wake((const void *)a[0], wakes((int)a[1], a[2]));
-	return rc;
+	switch (nr) {
+	case SYS_futex:
+		return futex(&c);
+	case SYS_futex_waitv:
+		return on_green() ? raw_offload(&c) : (raw_run(&c), c.result);
+	case SYS_close:
+		return close((int)c.a[0]);
+	case SYS_close_range:
+		return close_range((unsigned)c.a[0], (unsigned)c.a[1], (int)c.a[2]);
+	case SYS_dup3:
+		return dup3((int)c.a[0], (int)c.a[1], (int)c.a[2]);
+	case SYS_fcntl:
+		return fcntl((int)c.a[0], (int)c.a[1], c.a[2]);
+	case SYS_ioctl:
+		return ioctl((int)c.a[0], (unsigned long)c.a[1], c.a[2]);
+	default:
+		raw_run(&c);
+		return c.result;
+	}
 }
 
 /* glibc's states: 1 in the low bits is "somebody is at it". */

@@ -6,13 +6,12 @@
  * is done, O_NONBLOCK and MSG_DONTWAIT give EAGAIN, SO_RCVTIMEO and SO_SNDTIMEO end
  * the wait with EAGAIN, what was transferred before an error is returned as a short count.
  */
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/eventfd.h>
 
-#include "worker/green/hooks.h"
+#include "worker/green/offloaded.h"
 
 /* One call's state: what it waits for. */
 struct io {
@@ -22,39 +21,24 @@ struct io {
 	bool checked; /* the next two are known */
 	bool nonblocking;
 	int64_t deadline;
+	bool no_event; /* nothing tells when to go on: see addressed() */
+	unsigned round;
 };
-
-int64_t
-hook_socket_deadline(int fd, int option)
-{
-	struct timeval tv = {0, 0};
-	socklen_t len = sizeof(tv);
-
-	if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) == -1 ||
-	    (tv.tv_sec == 0 && tv.tv_usec == 0))
-		return GREEN_NEVER;
-	return green_deadline((int64_t)tv.tv_sec * 1000000000 + (int64_t)tv.tv_usec * 1000);
-}
 
 /* Asked only once a call could not go on: most never get here. */
 static void
 io_check(struct io *io)
 {
-	int flags;
-
 	if (io->checked)
 		return;
 	io->checked = true;
 	/* urgent data and the queue of errors are never waited for (recv(2)) */
 	io->nonblocking = (io->flags & MSG_DONTWAIT) != 0 ||
-			  (io->events == GREEN_READ && (io->flags & (MSG_OOB | MSG_ERRQUEUE)));
-	if (!io->nonblocking) {
-		flags = fcntl(io->fd, F_GETFL);
-		io->nonblocking = flags != -1 && (flags & O_NONBLOCK);
-	}
+			  (io->events == GREEN_READ && (io->flags & (MSG_OOB | MSG_ERRQUEUE))) ||
+			  fd_is_nonblocking(io->fd);
 	if (!io->nonblocking)
-		io->deadline = hook_socket_deadline(
-		    io->fd, io->events == GREEN_READ ? SO_RCVTIMEO : SO_SNDTIMEO);
+		io->deadline =
+		    green_fd_deadline(io->fd, io->events == GREEN_READ ? SO_RCVTIMEO : SO_SNDTIMEO);
 }
 
 /* After EAGAIN: 0 to try again, -1 with errno as the real call would have it. */
@@ -66,7 +50,11 @@ io_wait(struct io *io)
 		errno = EAGAIN;
 		return -1;
 	}
-	if (green_fd_wait(io->fd, io->events, io->deadline) == 0)
+	if (io->no_event) {
+		if (hook_pause(&io->round, io->deadline))
+			return 0;
+		errno = ETIMEDOUT;
+	} else if (green_fd_wait(io->fd, io->events, io->deadline) == 0)
 		return 0;
 	if (errno == ETIMEDOUT)
 		errno = EAGAIN;
@@ -259,6 +247,12 @@ recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *t
 
 	if (!on_green())
 		return REAL(recvmmsg)(fd, msgs, n, flags, timeout);
+	if (timeout != NULL && (timeout->tv_sec < 0 || !timespec_valid(timeout))) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (n > IOV_MAX) /* as the kernel does */
+		n = IOV_MAX;
 	until = timeout == NULL ? GREEN_NEVER : green_deadline(timespec_ns(timeout));
 	while (got < n) {
 		r = REAL(recvmmsg)(fd, msgs + got, n - got, flags | MSG_DONTWAIT, NULL);
@@ -274,10 +268,28 @@ recvmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags, struct timespec *t
 		if (io_wait(&io) == -1)
 			break;
 	}
-	return got > 0 ? (int)got : -1;
+	if (got > 0 && timeout != NULL) {
+		int64_t left = until - green_now();
+		*timeout = timespec_of(left > 0 ? left : 0);
+	}
+	return got > 0 || n == 0 ? (int)got : -1;
 }
 
 /* ---- sending ---- */
+
+/* A datagram to a unix socket whose queue is full: our own socket is writable all the time. */
+static bool
+addressed(const struct sockaddr *to)
+{
+	return to != NULL && to->sa_family == AF_UNIX;
+}
+
+/* After the first part an error is told by the next call, and no SIGPIPE raised. */
+static int
+part_flags(const struct io *io, size_t done)
+{
+	return io->flags | MSG_DONTWAIT | (done > 0 ? MSG_NOSIGNAL : 0);
+}
 
 HOOK ssize_t
 sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to, socklen_t len)
@@ -287,9 +299,10 @@ sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to, 
 
 	if (!on_green())
 		return REAL(sendto)(fd, buf, n, flags, to, len);
+	io.no_event = addressed(to);
 	for (;;) {
 		ssize_t r = REAL(sendto)(
-		    fd, (const char *)buf + done, n - done, flags | MSG_DONTWAIT, to, len);
+		    fd, (const char *)buf + done, n - done, part_flags(&io, done), to, len);
 
 		if (r >= 0 && (done += (size_t)r) >= n)
 			return (ssize_t)done;
@@ -325,7 +338,7 @@ sendmsg_rest(struct io *io, const struct msghdr *msg, ssize_t done)
 	rest.msg_iov = iovs.v;
 	green_msg_advance(&rest, (size_t)done);
 	while (rest.msg_iovlen > 0) {
-		ssize_t r = REAL(sendmsg)(io->fd, &rest, io->flags | MSG_DONTWAIT);
+		ssize_t r = REAL(sendmsg)(io->fd, &rest, part_flags(io, 1));
 
 		if (r >= 0) {
 			done += r;
@@ -345,6 +358,7 @@ sendmsg(int fd, const struct msghdr *msg, int flags)
 
 	if (!on_green())
 		return REAL(sendmsg)(fd, msg, flags);
+	io.no_event = addressed(msg->msg_name);
 	while ((r = REAL(sendmsg)(fd, msg, flags | MSG_DONTWAIT)) == -1 && would_block())
 		if (io_wait(&io) == -1)
 			return -1;
@@ -360,6 +374,8 @@ sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 
 	if (!on_green())
 		return REAL(sendmmsg)(fd, msgs, n, flags);
+	if (n > IOV_MAX) /* as the kernel does */
+		n = IOV_MAX;
 	while (sent < n) {
 		ssize_t r = sendmsg(fd, &msgs[sent].msg_hdr, flags);
 
@@ -372,30 +388,6 @@ sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 
 /* ---- read and write: any descriptor ---- */
 
-/* What a descriptor is, asked when a call came back short or empty. */
-enum fd_kind { FD_FILE, FD_PIPE, FD_SOCKET, FD_OTHER };
-
-static enum fd_kind
-fd_kind(int fd)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) == -1)
-		return FD_FILE; /* the real call says what is wrong */
-	switch (st.st_mode & S_IFMT) {
-	case S_IFREG:
-	case S_IFDIR:
-	case S_IFBLK:
-		return FD_FILE;
-	case S_IFIFO:
-		return FD_PIPE;
-	case S_IFSOCK:
-		return FD_SOCKET;
-	default:
-		return FD_OTHER;
-	}
-}
-
 static bool
 poll_now(int fd, short events)
 {
@@ -406,9 +398,12 @@ poll_now(int fd, short events)
 
 /* The kernel or the file does not know RWF_NOWAIT: terminals, pipes before Linux 6.4, … */
 static bool
-nowait_unknown(void)
+nowait_unknown(int fd, int event)
 {
-	return errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == ESPIPE;
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return false;
+	green_fd_set_no_nowait(fd, event);
+	return true;
 }
 
 /* Without RWF_NOWAIT: wait until poll says that a read will not block. */
@@ -421,22 +416,42 @@ readv_polled(struct io *io, const struct iovec *iov, int n)
 	return REAL(readv)(io->fd, iov, n);
 }
 
-/* A file's cached part came at once; the rest may be read from the disk, as ever. */
+OFFLOADED_CALL(hook_offload, ssize_t, -1, readv, 3, int, fd, const struct iovec *, iov, int, n)
+
+/*
+ * A file's first part was in memory: go on to its end. What is not in memory a helper
+ * reads, since the disk takes its time.
+ */
 static ssize_t
 readv_file_rest(int fd, const struct iovec *iov, int n, ssize_t done)
 {
 	struct msghdr rest = {0};
 	struct iovs iovs;
-	ssize_t r;
+	ssize_t r = done;
 
 	if (iovs_init(&iovs, iov, (size_t)n) == -1)
 		return done;
 	rest.msg_iov = iovs.v;
 	rest.msg_iovlen = iovs.n;
-	green_msg_advance(&rest, (size_t)done);
-	r = REAL(readv)(fd, rest.msg_iov, (int)rest.msg_iovlen);
+	for (done = 0; r > 0;) {
+		done += r;
+		green_msg_advance(&rest, (size_t)r);
+		if (rest.msg_iovlen == 0)
+			break;
+		r = REAL(preadv2)(fd, rest.msg_iov, (int)rest.msg_iovlen, -1, RWF_NOWAIT);
+		if (r == -1 && would_block())
+			r = readv_offloaded(fd, rest.msg_iov, (int)rest.msg_iovlen);
+	}
 	iovs_fini(&iovs);
-	return r > 0 ? done + r : done;
+	return done;
+}
+
+/* After RWF_NOWAIT is known to be unknown. */
+static ssize_t
+readv_old(struct io *io, const struct iovec *iov, int n)
+{
+	return green_fd_kind(io->fd) == FD_FILE ? REAL(readv)(io->fd, iov, n)
+						: readv_polled(io, iov, n);
 }
 
 static ssize_t
@@ -445,21 +460,22 @@ green_readv(int fd, const struct iovec *iov, int n)
 	struct io io = {.fd = fd, .events = GREEN_READ};
 	ssize_t r;
 
-	for (;;) {
-		r = preadv2(fd, iov, n, -1, RWF_NOWAIT);
-		if (r > 0 && (size_t)r < iov_total(iov, (size_t)n) && fd_kind(fd) == FD_FILE)
+	while (!green_fd_no_nowait(fd, GREEN_READ)) {
+		r = REAL(preadv2)(fd, iov, n, -1, RWF_NOWAIT);
+		if (r > 0 && (size_t)r < iov_total(iov, (size_t)n) && green_fd_kind(fd) == FD_FILE)
 			return readv_file_rest(fd, iov, n, r);
 		if (r >= 0)
 			return r;
-		if (!would_block() && !nowait_unknown())
-			return -1;
-		if (fd_kind(fd) == FD_FILE)
-			return REAL(readv)(fd, iov, n);
+		if (nowait_unknown(fd, GREEN_READ))
+			break;
 		if (!would_block())
-			return readv_polled(&io, iov, n);
+			return -1;
+		if (green_fd_kind(fd) == FD_FILE)
+			return readv_offloaded(fd, iov, n);
 		if (io_wait(&io) == -1)
 			return -1;
 	}
+	return readv_old(&io, iov, n);
 }
 
 HOOK ssize_t
@@ -484,7 +500,7 @@ static ssize_t
 writev_polled(struct io *io, const struct iovec *iov, int n)
 {
 	struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
-	enum fd_kind kind = fd_kind(io->fd);
+	enum fd_kind kind = green_fd_kind(io->fd);
 	ssize_t r;
 
 	for (;;) {
@@ -509,23 +525,29 @@ writev_polled(struct io *io, const struct iovec *iov, int n)
 	    io->fd, iov->iov_base, iov->iov_len < PIPE_BUF ? iov->iov_len : PIPE_BUF);
 }
 
+OFFLOADED_CALL(hook_offload, ssize_t, -1, writev, 3, int, fd, const struct iovec *, iov, int, n)
+
 /* One step: what could be written now, after waiting for room for some. */
 static ssize_t
 writev_some(struct io *io, const struct iovec *iov, int n)
 {
 	ssize_t r;
 
-	for (;;) {
-		r = pwritev2(io->fd, iov, n, -1, RWF_NOWAIT);
-		if (r >= 0 || (!would_block() && !nowait_unknown()))
+	while (!green_fd_no_nowait(io->fd, GREEN_WRITE)) {
+		r = REAL(pwritev2)(io->fd, iov, n, -1, RWF_NOWAIT);
+		if (r >= 0)
 			return r;
-		if (fd_kind(io->fd) == FD_FILE)
-			return REAL(writev)(io->fd, iov, n);
+		if (nowait_unknown(io->fd, GREEN_WRITE))
+			break;
 		if (!would_block())
-			return writev_polled(io, iov, n);
+			return -1;
+		if (green_fd_kind(io->fd) == FD_FILE)
+			return writev_offloaded(io->fd, iov, n);
 		if (io_wait(io) == -1)
 			return -1;
 	}
+	return green_fd_kind(io->fd) == FD_FILE ? REAL(writev)(io->fd, iov, n)
+						: writev_polled(io, iov, n);
 }
 
 static ssize_t
@@ -570,9 +592,43 @@ write(int fd, const void *buf, size_t n)
 	return on_green() && n > 0 ? green_writev(fd, &iov, 1) : REAL(write)(fd, buf, n);
 }
 
-/* ---- the fortified forms, which callers built with _FORTIFY_SOURCE use ---- */
+/* ---- other forms of the same ---- */
 
-extern void __chk_fail(void) __attribute__((noreturn));
+/* At the offset -1 they are readv and writev (preadv2(2)), for pipes and sockets, too. */
+HOOK ssize_t
+preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	return on_green() && offset == -1 && flags == 0 ? green_readv(fd, iov, n)
+							: REAL(preadv2)(fd, iov, n, offset, flags);
+}
+
+HOOK ssize_t
+pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	return on_green() && offset == -1 && flags == 0 && n > 0
+		   ? green_writev(fd, iov, n)
+		   : REAL(pwritev2)(fd, iov, n, offset, flags);
+}
+
+HOOK int
+eventfd_read(int fd, eventfd_t *value)
+{
+	return read(fd, value, sizeof(*value)) == (ssize_t)sizeof(*value) ? 0 : -1;
+}
+
+HOOK int
+eventfd_write(int fd, eventfd_t value)
+{
+	return write(fd, &value, sizeof(value)) == (ssize_t)sizeof(value) ? 0 : -1;
+}
+
+HOOK_ALIAS(preadv64v2, preadv2)
+HOOK_ALIAS(pwritev64v2, pwritev2)
+HOOK_ALIAS(__read, read)
+HOOK_ALIAS(__write, write)
+HOOK_ALIAS(__send, send)
+
+/* The fortified ones, which callers built with _FORTIFY_SOURCE use. */
 ssize_t __read_chk(int fd, void *buf, size_t n, size_t size);
 ssize_t __recv_chk(int fd, void *buf, size_t n, size_t size, int flags);
 ssize_t __recvfrom_chk(

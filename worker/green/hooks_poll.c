@@ -43,7 +43,6 @@ ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *m
 	return green_poll(fds, n, ts == NULL ? GREEN_NEVER : green_deadline(timespec_ns(ts)));
 }
 
-extern void __chk_fail(void) __attribute__((noreturn));
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
 int __ppoll_chk(
     struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *mask, size_t size);
@@ -64,6 +63,8 @@ __ppoll_chk(
 		__chk_fail();
 	return ppoll(fds, n, ts, mask);
 }
+
+HOOK_ALIAS(__poll, poll)
 
 /* ---- select: the kernel's own on copies of the sets, poll's lists for the wait ---- */
 
@@ -193,6 +194,8 @@ pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *ts, const
 		return REAL(pselect)(n, r, w, x, ts, mask);
 	return green_select(n, r, w, x, ts == NULL ? GREEN_NEVER : green_deadline(timespec_ns(ts)));
 }
+
+HOOK_ALIAS(__select, select)
 
 /* ---- epoll: an epoll set is itself a descriptor that becomes readable ---- */
 

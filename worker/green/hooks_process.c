@@ -1,5 +1,5 @@
 /*
- * Children: waiting for them, system(3) and popen(3), which wait inside libc, vfork(2), raise(3).
+ * Children: waiting for them, system(3) and popen(3), which wait inside libc, vfork(2).
  * In a forked child there are no green threads: sched.c forgets them (pthread_atfork).
  */
 #include <fcntl.h>
@@ -73,6 +73,9 @@ wait(int *status)
 {
 	return waitpid(-1, status, 0);
 }
+
+HOOK_ALIAS(__wait, wait)
+HOOK_ALIAS(__waitpid, waitpid)
 
 HOOK pid_t
 wait3(int *status, int options, struct rusage *usage)
@@ -241,7 +244,7 @@ pclose(FILE *fp)
 	return status;
 }
 
-/* ---- vfork, raise ---- */
+/* ---- vfork ---- */
 
 /*
  * The child borrows our memory and stack until it executes: no C function may stand between it
@@ -309,11 +312,4 @@ green_vfork_failed(int negative_errno)
 {
 	errno = -negative_errno;
 	return -1;
-}
-
-/* To the OS thread that runs us: the identity's own kernel half sleeps with all signals blocked. */
-HOOK int
-raise(int sig)
-{
-	return (int)syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), sig);
 }

@@ -1,19 +1,20 @@
 /*
- * Semaphores, mutexes, conditions, read-write locks, joins. The objects stay libc's own and are
+ * Semaphores, mutexes, conditions, read-write locks. The objects stay libc's own and are
  * shared with OS threads: a green thread tries (the real try call), and when it would block it
  * waits under the object's address (waitq.c). The releasing calls, on every thread, do the
  * real thing first and then wake one who waits here.
  *
- * An object shared between processes may be released where we cannot see it: those are tried again
- * after pauses. Whether it is so, which clock a condition uses and who holds a lock is read from
- * glibc's structs, whose layout is part of its ABI.
+ * An object shared between processes may be released where we cannot see it: for a semaphore a
+ * helper thread waits; locks, which have an owner, are tried again after pauses. Whether it is so,
+ * which clock a condition uses and who holds a lock is read from glibc's structs, whose layout is
+ * part of its ABI.
  */
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "worker/green/hooks.h"
+#include "worker/green/offloaded.h"
 
 /* How a sort of lock is taken without waiting, and what it is for those who look. */
 struct lock_kind {
@@ -104,28 +105,40 @@ sem_result(int rc)
 	return -1;
 }
 
+OFFLOADED_CALL(hook_offload, int, -1, sem_wait, 1, sem_t *, sem)
+OFFLOADED_CALL(hook_offload, int, -1, sem_clockwait, 3, sem_t *, sem, clockid_t, clock,
+    const struct timespec *, at)
+
 HOOK int
 sem_wait(sem_t *sem)
 {
+	int rc;
+
 	if (!on_green())
 		return REAL(sem_wait)(sem);
-	return sem_result(lock_wait(&sem_kind, sem, sem_is_shared(sem), GREEN_NEVER));
-}
-
-HOOK int
-sem_timedwait(sem_t *sem, const struct timespec *at)
-{
-	if (!on_green())
-		return REAL(sem_timedwait)(sem, at);
-	return sem_result(lock_timed(&sem_kind, sem, sem_is_shared(sem), CLOCK_REALTIME, at));
+	rc = sem_try(sem);
+	if (rc == EBUSY && sem_is_shared(sem))
+		return sem_wait_offloaded(sem);
+	return sem_result(rc == EBUSY ? lock_wait(&sem_kind, sem, false, GREEN_NEVER) : rc);
 }
 
 HOOK int
 sem_clockwait(sem_t *sem, clockid_t clock, const struct timespec *at)
 {
+	int rc;
+
 	if (!on_green())
 		return REAL(sem_clockwait)(sem, clock, at);
-	return sem_result(lock_timed(&sem_kind, sem, sem_is_shared(sem), clock, at));
+	rc = sem_try(sem);
+	if (rc == EBUSY && sem_is_shared(sem))
+		return sem_clockwait_offloaded(sem, clock, at);
+	return sem_result(rc == EBUSY ? lock_timed(&sem_kind, sem, false, clock, at) : rc);
+}
+
+HOOK int
+sem_timedwait(sem_t *sem, const struct timespec *at)
+{
+	return on_green() ? sem_clockwait(sem, CLOCK_REALTIME, at) : REAL(sem_timedwait)(sem, at);
 }
 
 HOOK int
@@ -142,13 +155,15 @@ sem_post(sem_t *sem)
 
 /* ---- mutexes ---- */
 
-#define MUTEX_SHARED 128 /* PTHREAD_MUTEX_PSHARED_BIT of glibc's __kind */
+/* Of glibc's __kind: PTHREAD_MUTEX_PSHARED_BIT; a robust one is released by its owner's death. */
+#define MUTEX_SHARED 128
+#define MUTEX_ROBUST 16
 #define MUTEX_TYPE   3
 
 static bool
 mutex_is_shared(const pthread_mutex_t *m)
 {
-	return (m->__data.__kind & MUTEX_SHARED) != 0;
+	return (m->__data.__kind & (MUTEX_SHARED | MUTEX_ROBUST)) != 0;
 }
 
 static int
@@ -213,6 +228,18 @@ pthread_mutex_unlock(pthread_mutex_t *m)
 	if (rc == 0)
 		waitq_wake(m, 1);
 	return rc;
+}
+
+/*
+ * Priorities are those of kernel threads, and so are the owners that the kernel knows: it would not
+ * let the loop's OS thread release what another task seems to own. Here all mutexes are plain ones.
+ */
+HOOK int
+pthread_mutexattr_setprotocol(pthread_mutexattr_t *attr, int protocol)
+{
+	if (protocol != PTHREAD_PRIO_INHERIT && protocol != PTHREAD_PRIO_PROTECT)
+		return REAL(pthread_mutexattr_setprotocol)(attr, protocol);
+	return 0;
 }
 
 /* ---- conditions ---- */
@@ -453,22 +480,5 @@ pthread_rwlock_unlock(pthread_rwlock_t *l)
 
 	if (rc == 0)
 		waitq_wake(l, INT_MAX);
-	return rc;
-}
-
-/* ---- join: the end of a thread gives no sign that we could wait for ---- */
-
-HOOK int
-pthread_join(pthread_t thread, void **value)
-{
-	unsigned round = 0;
-	int rc;
-
-	if (!on_green())
-		return REAL(pthread_join)(thread, value);
-	if (pthread_equal(thread, pthread_self()))
-		return EDEADLK;
-	while ((rc = pthread_tryjoin_np(thread, value)) == EBUSY)
-		(void)hook_pause(&round, GREEN_NEVER);
 	return rc;
 }

@@ -1,7 +1,7 @@
 /* sleep, usleep, nanosleep, clock_nanosleep, sched_yield: park until then. */
 #include <sched.h>
 
-#include "worker/green/hooks.h"
+#include "worker/green/offloaded.h"
 
 bool
 hook_pause(unsigned *round, int64_t deadline)
@@ -14,6 +14,16 @@ hook_pause(unsigned *round, int64_t deadline)
 	++*round;
 	green_sleep_until(until < deadline ? until : deadline);
 	return true;
+}
+
+int
+hook_offload(void (*fn)(void *arg), void *arg)
+{
+	unsigned round = 0;
+
+	while (green_offload_long(fn, arg) == -1)
+		(void)hook_pause(&round, GREEN_NEVER);
+	return 0;
 }
 
 HOOK int
@@ -32,11 +42,24 @@ nanosleep(const struct timespec *ts, struct timespec *left)
 	return 0;
 }
 
+OFFLOADED_CALL(hook_offload, int, EAGAIN, clock_nanosleep, 4, clockid_t, clock, int, flags,
+    const struct timespec *, ts, struct timespec *, left)
+
+/* Clocks that go on with the time; others count what the processor does. */
+static bool
+is_wall_clock(clockid_t clock)
+{
+	return clock == CLOCK_MONOTONIC || clock == CLOCK_REALTIME || clock == CLOCK_BOOTTIME ||
+	       clock == CLOCK_TAI;
+}
+
 HOOK int
 clock_nanosleep(clockid_t clock, int flags, const struct timespec *ts, struct timespec *left)
 {
-	if (!on_green() || (clock != CLOCK_MONOTONIC && clock != CLOCK_REALTIME))
+	if (!on_green())
 		return REAL(clock_nanosleep)(clock, flags, ts, left);
+	if (!is_wall_clock(clock))
+		return clock_nanosleep_offloaded(clock, flags, ts, left);
 	if (ts->tv_sec < 0 || !timespec_valid(ts))
 		return EINVAL;
 	if ((flags & TIMER_ABSTIME) == 0)
@@ -78,3 +101,6 @@ sched_yield(void)
 	green_yield();
 	return 0;
 }
+
+HOOK_ALIAS(__nanosleep, nanosleep)
+HOOK_ALIAS(__sched_yield, sched_yield)

@@ -48,6 +48,7 @@ extern __thread bool green_tls_loop __attribute__((tls_model("initial-exec")));
 extern __thread bool green_tls_vforked __attribute__((tls_model("initial-exec")));
 
 extern struct event_base *green_base;
+extern pid_t green_loop_tid;
 
 /* thread.c: the identity, a pthread whose kernel half parks */
 struct green *green_thread_new(size_t stack_size);
@@ -98,6 +99,21 @@ void green_fd_drain_closed(void);
 struct pollfd;
 int green_fd_wait_any(const struct pollfd *, unsigned long nfds, int64_t deadline);
 
+/*
+ * What a descriptor is, asked once and kept until it may have changed: on green threads only.
+ * green_fd_changed is for who changes flags or time limits of any, from any OS thread: descriptors
+ * share them with their duplicates.
+ */
+enum fd_kind { FD_FILE, FD_PIPE, FD_SOCKET, FD_OTHER };
+enum fd_kind green_fd_kind(int fd);
+int green_fd_flags(int fd); /* F_GETFL; -1 with errno */
+/* When a call that begins now has to give up: SO_RCVTIMEO or SO_SNDTIMEO; GREEN_NEVER without. */
+int64_t green_fd_deadline(int fd, int option);
+/* Whether RWF_NOWAIT is unknown to it, for GREEN_READ or GREEN_WRITE. */
+bool green_fd_no_nowait(int fd, int event);
+void green_fd_set_no_nowait(int fd, int event);
+void green_fd_changed(void);
+
 /* waitq.c: waiting by address, for everything that is released in memory */
 struct waiter {
 	TAILQ_ENTRY(waiter) link;
@@ -112,6 +128,7 @@ void waitq_wake(const void *addr, int n);
 void waitq_after_fork(void);
 
 /* offload.c */
+void green_offload_init(void);
 void green_offload_fini(void);
 void green_offload_after_fork(void);
 

@@ -1,8 +1,12 @@
 /*
- * Helper threads for calls that block inside libc, where no hook reaches: name
- * look-ups, foremost. A few OS threads, made on demand, that end when idle.
+ * Helper threads for calls that wait inside libc or the kernel, where no hook reaches. There are
+ * two sorts: look-ups (names, users) share a few helpers and queue for them; what may wait until
+ * another green thread does something, such as a file's lock, never queues: it has a helper of its
+ * own, or none. Helpers are made on demand and end when idle, but for one, which is kept for
+ * look-ups when a limit on tasks allows no more.
  */
 #include <errno.h>
+#include <netdb.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -16,7 +20,7 @@
 struct offload {
 	void (*fn)(void *arg);
 	void *arg;
-	int saved_errno;
+	int saved_errno, saved_h_errno; /* in and out */
 	bool done;
 	struct green *green;
 	TAILQ_ENTRY(offload) link;
@@ -53,20 +57,31 @@ green_offload_after_fork(void)
 	pool_init();
 }
 
-/* The next job, or NULL when there was none for IDLE_SECONDS. The lock is held. */
-static struct offload *
-next_job(void)
+/* Whether there was something to do within IDLE_SECONDS. The lock is held. */
+static bool
+wait_for_job(void)
 {
-	struct offload *job;
 	struct timespec until;
 	int rc = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += IDLE_SECONDS;
-	pool.idle++;
-	while ((job = TAILQ_FIRST(&pool.jobs)) == NULL && !pool.stop && rc == 0)
+	while (TAILQ_EMPTY(&pool.jobs) && !pool.stop && rc == 0)
 		rc = REAL(pthread_cond_timedwait)(&pool.more, &pool.lock, &until);
+	return !TAILQ_EMPTY(&pool.jobs);
+}
+
+/* The next job, or NULL when this helper is not needed. The lock is held. */
+static struct offload *
+next_job(void)
+{
+	struct offload *job;
+
+	pool.idle++;
+	while (!wait_for_job() && !pool.stop && pool.idle == 1)
+		; /* the last idle one stays */
 	pool.idle--;
+	job = TAILQ_FIRST(&pool.jobs);
 	if (job != NULL) {
 		TAILQ_REMOVE(&pool.jobs, job, link);
 		pool.waiting--;
@@ -83,9 +98,11 @@ helper_main(void *arg)
 	REAL(pthread_mutex_lock)(&pool.lock);
 	while ((job = next_job()) != NULL) {
 		REAL(pthread_mutex_unlock)(&pool.lock);
-		errno = 0;
+		errno = job->saved_errno;
+		h_errno = job->saved_h_errno;
 		job->fn(job->arg);
 		job->saved_errno = errno;
+		job->saved_h_errno = h_errno;
 		REAL(pthread_mutex_lock)(&pool.lock);
 		job->done =
 		    true; /* its green thread goes on only with the lock: see green_offload */
@@ -117,38 +134,42 @@ helper_start(void)
 	return rc;
 }
 
-/* Queue the job and see that somebody will take it. The lock is held. */
+/*
+ * Queue the job and see that somebody will take it. The lock is held. An idle helper may have
+ * been woken for an earlier job already; the last idle one is not for long jobs.
+ */
 static int
-submit(struct offload *job)
+submit(struct offload *job, bool is_long)
 {
+	bool short_of = pool.idle <= pool.waiting + (is_long ? 1 : 0);
 	int rc;
 
-	/* an idle helper may have been woken for an earlier job already */
-	if (pool.idle <= pool.waiting && pool.helpers < MAX_HELPERS) {
+	if (short_of && (is_long || pool.helpers < MAX_HELPERS)) {
 		rc = helper_start();
 		if (rc == 0)
 			pool.helpers++;
-		else if (pool.helpers == 0)
+		else if (is_long || pool.helpers == 0)
 			return rc;
 	}
-	TAILQ_INSERT_TAIL(&pool.jobs, job, link);
+	if (is_long)
+		TAILQ_INSERT_HEAD(&pool.jobs, job, link);
+	else
+		TAILQ_INSERT_TAIL(&pool.jobs, job, link);
 	pool.waiting++;
 	REAL(pthread_cond_signal)(&pool.more);
 	return 0;
 }
 
-int
-green_offload(void (*fn)(void *arg), void *arg)
+static int
+run_on_helper(void (*fn)(void *arg), void *arg, bool is_long)
 {
 	struct offload job = {.fn = fn, .arg = arg, .green = green_tls_self};
 	int rc;
 
-	if (job.green == NULL) {
-		fn(arg);
-		return 0;
-	}
+	job.saved_errno = errno;
+	job.saved_h_errno = h_errno;
 	REAL(pthread_mutex_lock)(&pool.lock);
-	rc = submit(&job);
+	rc = submit(&job, is_long);
 	while (rc == 0 && !job.done) {
 		REAL(pthread_mutex_unlock)(&pool.lock);
 		(void)green_park_on(GREEN_ON_HELPER, 0, GREEN_NEVER);
@@ -156,7 +177,37 @@ green_offload(void (*fn)(void *arg), void *arg)
 	}
 	REAL(pthread_mutex_unlock)(&pool.lock);
 	errno = rc == 0 ? job.saved_errno : EAGAIN;
+	h_errno = rc == 0 ? job.saved_h_errno : TRY_AGAIN;
 	return rc == 0 ? 0 : -1;
+}
+
+int
+green_offload(void (*fn)(void *arg), void *arg)
+{
+	if (green_tls_self != NULL)
+		return run_on_helper(fn, arg, false);
+	fn(arg);
+	return 0;
+}
+
+int
+green_offload_long(void (*fn)(void *arg), void *arg)
+{
+	if (green_tls_self != NULL)
+		return run_on_helper(fn, arg, true);
+	fn(arg);
+	return 0;
+}
+
+/* The helper that is always there; without it (a limit) look-ups say that they should be tried
+ * again. */
+void
+green_offload_init(void)
+{
+	REAL(pthread_mutex_lock)(&pool.lock);
+	if (pool.helpers == 0 && helper_start() == 0)
+		pool.helpers++;
+	REAL(pthread_mutex_unlock)(&pool.lock);
 }
 
 /* Wait a moment for the helpers to end; one that is stuck in a look-up is left to exit. */

@@ -26,6 +26,7 @@
 #define SPAWN_RETRY_USECS 50000
 
 struct event_base *green_base;
+pid_t green_loop_tid;
 
 static struct {
 	struct green_config config;
@@ -594,12 +595,14 @@ green_init(struct event_base *base, const struct green_config *config)
 	TAILQ_INIT(&rt.dying);
 	rt.jobs_tail = &rt.jobs;
 	green_base = base;
+	green_loop_tid = gettid();
 	context_init();
 	rt.loop_tp = context_thread_pointer();
 	green_tls_loop = true;
 	if (!atfork_done && (errno = pthread_atfork(NULL, NULL, after_fork_child)) != 0)
 		return -1;
 	atfork_done = true;
+	green_offload_init();
 	return loop_events_init();
 }
 
