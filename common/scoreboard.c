@@ -46,11 +46,8 @@ scoreboard_attach(struct scoreboard *sb, int fd)
 
 	if (fstat(fd, &st) == 0) {
 		if ((size_t)st.st_size >= sizeof(*sb->rows) &&
-		    scoreboard_map(sb, fd, (size_t)st.st_size / sizeof(*sb->rows)) == 0) {
-			/* a process that the application forks must not beat for the worker */
-			(void)madvise(sb->rows, sb->nrows * sizeof(*sb->rows), MADV_DONTFORK);
+		    scoreboard_map(sb, fd, (size_t)st.st_size / sizeof(*sb->rows)) == 0)
 			return 0;
-		}
 		if ((size_t)st.st_size < sizeof(*sb->rows))
 			errno = EINVAL;
 	}
@@ -58,6 +55,13 @@ scoreboard_attach(struct scoreboard *sb, int fd)
 	close(fd);
 	errno = saved_errno;
 	return -1;
+}
+
+void
+scoreboard_keep(const struct scoreboard *sb)
+{
+	if (sb->rows != NULL)
+		(void)madvise(sb->rows, sb->nrows * sizeof(*sb->rows), MADV_DONTFORK);
 }
 
 void

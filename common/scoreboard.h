@@ -38,6 +38,9 @@ int scoreboard_create(struct scoreboard *, size_t nrows);
 /* Map the scoreboard behind fd, which is owned from here on. 0, or -1 with errno. */
 int scoreboard_attach(struct scoreboard *, int fd);
 
+/* From here on it is not for children: one that the application forks must not beat for us. */
+void scoreboard_keep(const struct scoreboard *);
+
 /* Unmap and close. */
 void scoreboard_close(struct scoreboard *);
 

@@ -14,6 +14,7 @@
 #include "common/fds.h"
 #include "common/log.h"
 #include "master/generation.h"
+#include "master/mold.h"
 
 static const char *const state_names[] = {
     [CHILD_STARTING] = "starting",
@@ -102,15 +103,55 @@ privileges_limit(const struct settings *s)
 /* In the child. The log's descriptor may have been replaced by then: complain on standard error. */
 static _Noreturn void
 become_worker(const struct generation *g, const char *worker, const struct scoreboard *sb,
-    size_t slot, int control)
+    enum child_kind kind, size_t slot, int control)
 {
-	char *argv[] = {g->title, NULL};
+	char *argv[] = {kind == CHILD_MOLD ? g->mold_title : g->title, NULL};
 
 	if (child_reset_signals() == 0 && environment_set(&g->settings, slot) == 0 &&
+	    (kind != CHILD_MOLD || setenv(CONTRACT_ENV_MOLD, "1", 1) == 0) &&
 	    descriptors_pass(g, sb, control) == 0 && privileges_limit(&g->settings) == 0)
 		execv(worker, argv);
 	dprintf(STDERR_FILENO, "cannot start %s: %s\n", worker, strerror(errno));
 	_exit(WORKER_EXIT_FAILED);
+}
+
+/* Close one end, or both where the fork failed. */
+static pid_t
+control_settle(pid_t pid, const int pair[2], int *control)
+{
+	int saved_errno = errno;
+
+	close(pair[1]);
+	*control = pid != -1 ? pair[0] : -1;
+	if (pid == -1)
+		close(pair[0]);
+	errno = saved_errno;
+	return pid;
+}
+
+pid_t
+child_exec(const struct generation *g, const char *worker, const struct scoreboard *sb,
+    enum child_kind kind, size_t slot, int *control)
+{
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1)
+		return -1;
+	pid = fork();
+	if (pid == 0)
+		become_worker(g, worker, sb, kind, slot, pair[1]);
+	return control_settle(pid, pair, control);
+}
+
+static pid_t
+child_fork(struct mold *mold, size_t slot, int *control)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1)
+		return -1;
+	return control_settle(mold_fork(mold, slot, pair[1]), pair, control);
 }
 
 static void
@@ -126,29 +167,21 @@ row_clear(struct scoreboard_row *row)
 }
 
 int
-child_spawn(struct child *c, const struct generation *g, const char *worker,
+child_spawn(struct child *c, const struct generation *g, struct mold *mold, const char *worker,
     const struct scoreboard *sb, size_t slot)
 {
-	int control[2], saved_errno;
+	int control;
 	pid_t pid;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control) == -1)
-		return -1;
 	row_clear(&sb->rows[slot]);
-	pid = fork();
-	if (pid == 0)
-		become_worker(g, worker, sb, slot, control[1]);
-	saved_errno = errno;
-	close(control[1]);
-	if (pid == -1) {
-		close(control[0]);
-		errno = saved_errno;
+	pid = mold != NULL ? child_fork(mold, slot, &control)
+			   : child_exec(g, worker, sb, CHILD_WORKER, slot, &control);
+	if (pid == -1)
 		return -1;
-	}
 	*c = (struct child){.pid = pid,
 	    .slot = slot,
 	    .generation = g->number,
-	    .control = control[0],
+	    .control = control,
 	    .row = &sb->rows[slot],
 	    .spawned = scoreboard_now(),
 	    .kill_at = CHILD_NEVER};

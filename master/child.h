@@ -9,6 +9,7 @@
 #include "common/scoreboard.h"
 
 struct generation;
+struct mold;
 
 #define CHILD_NEVER UINT64_MAX
 
@@ -36,11 +37,21 @@ struct child {
  */
 uint64_t child_last_life(const struct child *);
 
+/* What `worker` is to be: see mold.h. */
+enum child_kind { CHILD_WORKER, CHILD_MOLD };
+
 /*
- * Start `worker` (a path) on a row of the scoreboard with the generation's settings
- * and sockets. 0, or -1 with errno.
+ * Start `worker` (a path) with the generation's settings and sockets. Its pid, with our end
+ * of its control socket, owned by the caller, in *control; or -1 with errno.
  */
-int child_spawn(struct child *, const struct generation *, const char *worker,
+pid_t child_exec(const struct generation *, const char *worker, const struct scoreboard *,
+    enum child_kind, size_t slot, int *control);
+
+/*
+ * One worker more, on a row of the scoreboard: forked from the generation's mold, which is
+ * ready, or started if that is NULL. 0, or -1 with errno.
+ */
+int child_spawn(struct child *, const struct generation *, struct mold *, const char *worker,
     const struct scoreboard *, size_t slot);
 
 /* In a forked child, before it executes: no signal is blocked or ignored. 0, or -1 with errno. */

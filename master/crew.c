@@ -27,12 +27,16 @@ crew_slot(const struct master *m)
 void
 crew_spawn(struct master *m)
 {
+	struct generation *g = m->current;
+	struct mold *mold = g->settings.preload_app ? &g->mold : NULL;
 	int slot = crew_slot(m);
 	struct child child;
 
-	if (slot == -1 || child_spawn(&child, m->current, m->config->worker, &m->scoreboard,
-			      (size_t)slot) == -1) {
+	if (slot == -1 ||
+	    child_spawn(&child, g, mold, m->config->worker, &m->scoreboard, (size_t)slot) == -1) {
 		log_error("cannot start a worker");
+		if (mold != NULL)
+			mold_stop(mold);
 		backoff_fail(&m->backoff, scoreboard_now());
 		return;
 	}
@@ -173,6 +177,14 @@ crew_judge(struct master *m, const struct child *c, int status)
 		    (int)(delay / BACKOFF_SECOND));
 }
 
+void
+crew_mourn(struct master *m, const struct child *c, int status)
+{
+	log_death(c, status);
+	if (died_unasked(c, status))
+		crew_judge(m, c, status);
+}
+
 static void
 crew_bury(struct master *m, size_t i, int status)
 {
@@ -184,9 +196,7 @@ crew_bury(struct master *m, size_t i, int status)
 	m->n--;
 	m->served += c.row->served;
 	child_release(&c);
-	log_death(&c, status);
-	if (died_unasked(&c, status))
-		crew_judge(m, &c, status);
+	crew_mourn(m, &c, status);
 }
 
 /* Also children that are not ours: as process 1 of a container we inherit orphans. */
@@ -198,6 +208,7 @@ crew_reap(struct master *m)
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		upgrade_reaped(m, pid, status);
+		molds_reaped(m, pid, status);
 		for (size_t i = 0; i < m->n; i++) {
 			if (m->children[i].pid == pid) {
 				crew_bury(m, i, status);

@@ -221,7 +221,10 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	g->settings = *s;
 	g->workers = (size_t)s->workers;
 	g->settings_fd = -1;
+	g->mold = MOLD_NONE;
 	g->title = xasprintf("greenicorn: worker [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
+	g->mold_title =
+	    xasprintf("greenicorn: mold   [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
 	if (has_activated(inherited))
 		rc = generation_adopt(g, inherited);
 	else if (is_inherited(old))
@@ -258,7 +261,9 @@ generation_free(struct generation *g, const struct generation *heir)
 	if (g->settings_fd != -1)
 		close(g->settings_fd);
 	settings_fini(&g->settings);
+	mold_stop(&g->mold);
 	free(g->title);
+	free(g->mold_title);
 	free(g);
 }
 

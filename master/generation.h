@@ -13,6 +13,7 @@
 #include "common/listener.h"
 #include "common/privs.h"
 #include "common/settings.h"
+#include "master/mold.h"
 
 /* A listening socket, and the address that was asked for. */
 struct binding {
@@ -29,8 +30,10 @@ struct generation {
 	struct settings settings;
 	struct binding *bindings; /* owned */
 	size_t nbindings;
-	int settings_fd; /* owned: a memfd with the settings, for the workers */
-	char *title;     /* owned: the workers' name in ps(1) */
+	int settings_fd;  /* owned: a memfd with the settings, for the workers */
+	char *title;      /* owned: the workers' name in ps(1) */
+	char *mold_title; /* owned: its mold's */
+	struct mold mold; /* with preload_app: what the workers are forked from */
 };
 
 /*

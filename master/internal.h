@@ -43,6 +43,19 @@ void reload_begin(struct master *);
 void reload_commit(struct master *);
 void reload_roll_back(struct master *, const char *why);
 
+/*
+ * molds.c: with preload_app, see that the current generation has a mold. When to come back at the
+ * latest; workers may be started now if *ready.
+ */
+uint64_t molds_keep(struct master *, bool *ready);
+/* Take what they say; they are to end; one of the children that ended may have been one. */
+void molds_listen(struct master *);
+void molds_stop(struct master *);
+void molds_reaped(struct master *, pid_t, int status);
+
+/* A process of that generation, which was ready or not, has ended without being told to. */
+void crew_mourn(struct master *, const struct child *, int status);
+
 /* crew.c: one more worker; what a worker says; what became of those that died. */
 void crew_spawn(struct master *);
 void crew_listen(struct master *, struct child *);

@@ -23,16 +23,6 @@
 /* How often to try an address that is in use, a second apart: gunicorn's. */
 #define BIND_TRIES 5
 
-/* Settings that make no difference yet, if someone sets them. */
-static void
-warn_without_effect(const struct settings *s)
-{
-	if (s->preload_app)
-		log_warnx(
-		    "%s: preload_app: without effect so far: each worker loads the application",
-		    settings_origin(s, "preload_app"));
-}
-
 /* The configuration, or the end with one line that says what is wrong with it. */
 static void
 settings_load(struct settings *s, const struct options *o)
@@ -93,7 +83,6 @@ log_begin(const struct settings *s)
 	if (log_open(s->errorlog, level) == -1)
 		fatal("%s: errorlog: cannot open %s", settings_origin(s, "errorlog"), s->errorlog);
 	log_info("Starting greenicorn " GREENICORN_VERSION);
-	warn_without_effect(s);
 }
 
 static void

@@ -45,6 +45,7 @@ master_stop(struct master *m, int sig)
 	m->stopping = true;
 	m->stop_signal = sig;
 	notify_stopping();
+	molds_stop(m);
 	generation_close_sockets(m->current, heir_of(m, m->current));
 	if (m->fallback != NULL)
 		generation_close_sockets(m->fallback, heir_of(m, m->fallback));
@@ -261,15 +262,18 @@ master_reconcile(struct master *m)
 {
 	struct plan plan = {0};
 	struct wanted wanted;
+	uint64_t wake;
+	bool ready;
 
 	do {
+		wake = molds_keep(m, &ready);
 		wanted = (struct wanted){.workers = m->stopping ? 0 : m->current->workers,
 		    .generation = m->current->number,
 		    .proven = m->current->proven,
 		    .surge = (size_t)m->current->settings.max_reload_parallel,
 		    .timeout = seconds(m->current->settings.timeout),
 		    .boot_timeout = seconds(m->current->settings.boot_timeout),
-		    .spawn_after = m->backoff.until};
+		    .spawn_after = ready ? m->backoff.until : CHILD_NEVER};
 		plan.actions =
 		    xreallocarray(plan.actions, m->n + wanted.workers, sizeof(*plan.actions));
 		reconcile(&wanted, m->children, m->n, scoreboard_now(), &plan);
@@ -277,23 +281,24 @@ master_reconcile(struct master *m)
 			master_act(m, &plan.actions[i]);
 	} while (plan.n > 0);
 	free(plan.actions);
-	return plan.wake;
+	return plan.wake < wake ? plan.wake : wake;
 }
 
 /* Sleep until a signal, a child's word, or that time. */
 static void
 master_wait(struct master *m, uint64_t wake)
 {
-	struct pollfd *pfds = xcalloc(m->n + 3, sizeof(*pfds)), *more = pfds + m->n;
+	struct pollfd *pfds = xcalloc(m->n + 4, sizeof(*pfds)), *more = pfds + m->n;
 	uint64_t now = scoreboard_now(), ns = wake > now ? wake - now : 0;
 	struct timespec ts = {(time_t)(ns / BACKOFF_SECOND), (long)(ns % BACKOFF_SECOND)};
 
 	more[0] = (struct pollfd){.fd = m->signals, .events = POLLIN};
 	more[1] = (struct pollfd){.fd = m->upgrade.successor_control, .events = POLLIN};
 	more[2] = (struct pollfd){.fd = m->upgrade.predecessor_fd, .events = POLLIN};
+	more[3] = (struct pollfd){.fd = m->current->mold.control, .events = POLLIN};
 	for (size_t i = 0; i < m->n; i++)
 		pfds[i] = (struct pollfd){.fd = m->children[i].control, .events = POLLIN};
-	if (ppoll(pfds, m->n + 3, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0) {
+	if (ppoll(pfds, m->n + 4, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0) {
 		for (size_t i = 0; i < m->n; i++)
 			if (pfds[i].revents != 0)
 				crew_listen(m, &m->children[i]);
@@ -301,6 +306,8 @@ master_wait(struct master *m, uint64_t wake)
 			upgrade_listen(m);
 		if (more[2].revents != 0)
 			upgrade_promote(m);
+		if (more[3].revents != 0)
+			molds_listen(m);
 	}
 	free(pfds);
 }

@@ -21,6 +21,7 @@
 #include "common/mem.h"
 #include "worker/access_format.h"
 #include "worker/access_log.h"
+#include "worker/mold.h"
 #include "worker/worker.h"
 
 static const char usage[] =
@@ -176,7 +177,8 @@ prepare_process(const struct settings *settings)
 	}
 	if (settings->chdir != NULL && chdir(settings->chdir) == -1)
 		fatal("chdir: %s", settings->chdir);
-	if (unsetenv(CONTRACT_ENV_SLOT) == -1 || settings_export(settings) == -1)
+	if (unsetenv(CONTRACT_ENV_SLOT) == -1 || unsetenv(CONTRACT_ENV_MOLD) == -1 ||
+	    settings_export(settings) == -1)
 		fatal("raw_env");
 }
 
@@ -185,10 +187,13 @@ main(int argc, char **argv)
 {
 	struct worker_contract contract = {0};
 	struct scoreboard scoreboard = {0};
+	struct app *app = NULL;
 	struct fds fds;
+	bool mold = getenv(CONTRACT_ENV_MOLD) != NULL;
 	int code;
 
 	options(argc, argv);
+	worker_take_title(argc, argv);
 	take_descriptors(&fds);
 	take_settings(&contract.settings, &fds);
 	start_log(&contract.settings);
@@ -200,7 +205,11 @@ main(int argc, char **argv)
 	fds_close(&fds);
 	prepare_process(&contract.settings);
 
-	code = worker_run(&contract);
+	code = 0;
+	if (mold)
+		code = mold_run(&contract, &app);
+	if (!mold || app != NULL)
+		code = worker_run(&contract, app);
 
 	access_log_close(contract.access_log);
 	for (size_t i = 0; i < contract.nlisteners; i++)

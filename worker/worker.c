@@ -520,21 +520,30 @@ on_signals_set(void)
 	crash_watch();
 }
 
-static int
-worker_load(struct worker *w)
+struct app_config
+worker_app_config(const struct worker_contract *contract)
 {
-	const struct settings *settings = &w->contract->settings;
-	struct app_config config = {
+	const struct settings *settings = &contract->settings;
+
+	return (struct app_config){
 	    .uri = settings->wsgi_app,
 	    .pythonpath = settings->pythonpath,
 	    .virtualenv = settings->virtualenv,
 	    .script_name = settings->script_name != NULL ? settings->script_name : "",
 	    .software = "greenicorn/" GREENICORN_VERSION,
 	    .multiprocess = settings->workers > 1,
-	    .stack_fd = watch_stack_fd(),
-	    .signals_set = on_signals_set,
 	};
+}
 
+static int
+worker_load(struct worker *w)
+{
+	struct app_config config = worker_app_config(w->contract);
+
+	config.stack_fd = watch_stack_fd();
+	config.signals_set = on_signals_set;
+	if (w->app != NULL)
+		return w->ops->adopt(w->app, &config);
 	return w->ops->load(&config, &w->app);
 }
 
@@ -756,10 +765,11 @@ worker_fini(struct worker *w)
 }
 
 int
-worker_run(const struct worker_contract *contract)
+worker_run(const struct worker_contract *contract, struct app *app)
 {
-	struct worker w = {0};
+	struct worker w = {.app = app};
 
+	scoreboard_keep(contract->scoreboard);
 	worker_init(&w, contract);
 	atomic_store(&contract->row->pid, (uint32_t)getpid());
 	atomic_store(&contract->row->state, SCOREBOARD_STARTING);

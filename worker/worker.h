@@ -9,6 +9,8 @@
 #include "common/settings.h"
 
 struct access_log;
+struct app;
+struct app_config;
 
 /* What the worker was started with: common/contract.h. All owned by who started it. */
 struct worker_contract {
@@ -21,7 +23,17 @@ struct worker_contract {
 	struct access_log *access_log;       /* NULL: none */
 };
 
-/* Load the application and serve until it is time to stop. Returns an enum worker_exit. */
-int worker_run(const struct worker_contract *);
+/* How the application is to be loaded, but for what only a running worker has. */
+struct app_config worker_app_config(const struct worker_contract *);
+
+/*
+ * Load the application, or adopt the one that the mold has loaded (else NULL), and serve
+ * until it is time to stop. Returns an enum worker_exit.
+ */
+int worker_run(const struct worker_contract *, struct app *);
+
+/* The process's name in ps(1), as the master gave it, with another word for what it is. */
+void worker_take_title(int argc, char **argv);
+void worker_set_title(const char *role);
 
 #endif

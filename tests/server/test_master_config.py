@@ -170,11 +170,6 @@ def test_a_relative_chdir_begins_where_it_was_started(tmp_path):
         assert "Reload failed" not in m.log_text()
 
 
-def test_preload_says_that_it_does_nothing(tmp_path):
-    with Master(tmp_path, preload_app=True) as m:
-        m.wait_log(r"WARNING\] .*greenicorn.conf:\d+: preload_app: without effect")
-
-
 def test_a_missing_worker_program(tmp_path):
     result = run("ok", cwd=tmp_path, text=GOOD, env={"GREENICORN_WORKER": "/no/such/worker"})
     assert result.returncode == 1 and "cannot run /no/such/worker" in result.stderr

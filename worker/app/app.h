@@ -59,6 +59,14 @@ struct app_ops {
 	/* Load the application. 0 with *app, or an enum worker_exit after logging why. */
 	int (*load)(const struct app_config *, struct app **app);
 	/*
+	 * Preloading: the thread that has loaded the application, which is the process's only one
+	 * unless the application has started more (tasks counts all), forks. Around that; in
+	 * the child fork_end is followed by adopt, on the main green thread, in place of load.
+	 */
+	void (*fork_begin)(struct app *, size_t tasks);
+	void (*fork_end)(struct app *, bool child);
+	int (*adopt)(struct app *, const struct app_config *);
+	/*
 	 * A descriptor that becomes readable when the thread that loaded the application has
 	 * something to do between load and unload (Python's signal handlers run on its main
 	 * thread only), and what it then does there. -1: never.

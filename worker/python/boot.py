@@ -7,6 +7,7 @@ found on sys.path. Error texts are gunicorn's: people search for them.
 import ast
 import atexit
 import faulthandler
+import gc
 import importlib
 import os
 import signal
@@ -294,6 +295,17 @@ def flush():
             stream.flush()
         except Exception:  # None, closed, or a full disk: nothing more can be done
             pass
+
+
+def freeze():
+    """Before workers are forked: the collector would write to every object, and so copy every page."""
+    gc.collect()
+    gc.freeze()
+
+
+def other_threads():
+    names = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    return ", ".join(names) or "none of Python"
 
 
 def stop(join):

@@ -24,6 +24,7 @@
 struct app {
 	PyObject *callable;            /* owned */
 	struct environ_maker *environ; /* owned */
+	bool frozen;                   /* preloading: the collector does not see what was loaded */
 };
 
 /* Send an error page; without effect when a head has left. */
@@ -200,6 +201,44 @@ python_load(const struct app_config *config, struct app **result)
 	return 0;
 }
 
+static void
+python_fork_begin(struct app *app, size_t tasks)
+{
+	(void)thread_attach(); /* this thread has a state */
+	if (!app->frozen) {
+		interpreter_freeze();
+		if (tasks > 1)
+			interpreter_warn_threads(tasks);
+	}
+	app->frozen = true;
+	PyOS_BeforeFork();
+}
+
+static void
+python_fork_end(struct app *app, bool child)
+{
+	(void)app;
+	if (child) {
+		thread_leave();
+		return;
+	}
+	PyOS_AfterFork_Parent();
+	thread_detach();
+}
+
+static int
+python_adopt(struct app *app, const struct app_config *config)
+{
+	int rc;
+
+	(void)app;
+	thread_inherit();
+	forked_watch(); /* this fork was no request's */
+	rc = interpreter_adopt(config);
+	thread_detach();
+	return rc == 0 ? 0 : WORKER_EXIT_BOOT;
+}
+
 static int
 python_attend_fd(struct app *app)
 {
@@ -233,6 +272,9 @@ python_unload(struct app *app)
 const struct app_ops python_app_ops = {
     .name = "python",
     .load = python_load,
+    .fork_begin = python_fork_begin,
+    .fork_end = python_fork_end,
+    .adopt = python_adopt,
     .attend_fd = python_attend_fd,
     .attend = python_attend,
     .handle = python_handle,

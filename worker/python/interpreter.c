@@ -200,6 +200,50 @@ interpreter_signals(void)
 	}
 }
 
+/* What belongs to the process, not to the interpreter. */
+static int
+process_watch(const struct app_config *config)
+{
+	if (boot_call_fd("watch_faults", log_fd()) == -1 || signals_watch() == -1 ||
+	    (config->stack_fd != -1 && stack_watch(config->stack_fd) == -1))
+		return -1;
+	config->signals_set();
+	return 0;
+}
+
+int
+interpreter_adopt(const struct app_config *config)
+{
+	if (process_watch(config) == 0)
+		return 0;
+	error_log_current("cannot prepare Python");
+	return -1;
+}
+
+void
+interpreter_freeze(void)
+{
+	PyObject *result = interpreter_call("freeze", NULL, 0);
+
+	if (result == NULL)
+		error_log_current("gc.freeze failed");
+	Py_XDECREF(result);
+}
+
+void
+interpreter_warn_threads(size_t tasks)
+{
+	PyObject *names = interpreter_call("other_threads", NULL, 0);
+
+	if (names != NULL)
+		log_warnx("preload_app: the application has started %zu threads (%s), which its "
+			  "workers do not have: start them in each worker",
+		    tasks - 1, PyUnicode_AsUTF8(names));
+	else
+		PyErr_Clear();
+	Py_XDECREF(names);
+}
+
 int
 interpreter_start(const struct app_config *config)
 {
@@ -215,10 +259,8 @@ interpreter_start(const struct app_config *config)
 		    status.err_msg != NULL ? status.err_msg : "it asks to exit");
 		return -1;
 	}
-	if (boot_import() == -1 || boot_call_fd("watch_faults", log_fd()) == -1 ||
-	    signals_watch() == -1 || stack_watch(config->stack_fd) == -1)
+	if (boot_import() == -1 || process_watch(config) == -1)
 		goto fail;
-	config->signals_set();
 	if (virtualenv_enter(config->virtualenv) == -1)
 		return -1;
 	if (boot_call_text("paths", config->chdir, config->pythonpath, 2) == -1)

@@ -51,4 +51,14 @@ void interpreter_begin_thread(void);
 /* This thread is about to end: let the threading module forget it. Swallows exceptions. */
 void interpreter_forget_thread(void);
 
+/*
+ * Attached. Preloading: before the first fork, put all objects out of the garbage collector's
+ * sight, so that it leaves their pages shared; and say which threads the children will not have.
+ */
+void interpreter_freeze(void);
+void interpreter_warn_threads(size_t tasks);
+
+/* In a forked child, on its main thread: what interpreter_start did that a child must do again. */
+int interpreter_adopt(const struct app_config *);
+
 #endif

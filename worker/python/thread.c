@@ -16,6 +16,26 @@ thread_adopt(void)
 	self = first = PyEval_SaveThread();
 }
 
+void
+thread_leave(void)
+{
+	(void)PyEval_SaveThread();
+	self = NULL;
+}
+
+/*
+ * PyOS_AfterFork_Child makes the calling thread Python's main one and binds the state to
+ * it; but for its identity, which it takes for unchanged.
+ */
+void
+thread_inherit(void)
+{
+	self = first;
+	PyEval_RestoreThread(first);
+	first->thread_id = PyThread_get_thread_ident();
+	PyOS_AfterFork_Child();
+}
+
 int
 thread_attach(void)
 {

@@ -13,6 +13,13 @@
 /* After Py_Initialize: keep the state that it made as this thread's, and detach. */
 void thread_adopt(void);
 
+/*
+ * In a forked child: thread_leave, attached, where Python's main thread was, then thread_inherit on
+ * the thread that is to be it from here on: that one is attached afterwards.
+ */
+void thread_leave(void);
+void thread_inherit(void);
+
 /* 0, or -1 when there is no memory for a state. */
 int thread_attach(void);
 void thread_detach(void);

@@ -1,0 +1,132 @@
+/* Starting a mold and having it fork workers: see mold.h. */
+#include "master/mold.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/contract.h"
+#include "common/log.h"
+#include "master/child.h"
+
+/* Nothing else runs in a mold: a fork takes milliseconds, unless something is badly wrong. */
+#define FORK_PATIENCE_MS 5000
+
+int
+mold_start(
+    struct mold *mold, const struct generation *g, const char *worker, const struct scoreboard *sb)
+{
+	pid_t pid;
+
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1) /* its children shall be ours */
+		return -1;
+	pid = child_exec(g, worker, sb, CHILD_MOLD, 0, &mold->control);
+	if (pid == -1)
+		return -1;
+	mold->pid = pid;
+	mold->ready = mold->aborted = false;
+	mold->spawned = scoreboard_now();
+	return 0;
+}
+
+static void
+mold_hang_up(struct mold *mold)
+{
+	if (mold->control != -1)
+		close(mold->control);
+	mold->control = -1;
+	mold->ready = false;
+}
+
+bool
+mold_listen(struct mold *mold)
+{
+	char text[sizeof(CONTRACT_MSG_READY)];
+	ssize_t n = recv(mold->control, text, sizeof(text), MSG_DONTWAIT);
+
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (n <= 0) {
+		mold_hang_up(mold);
+		return false;
+	}
+	if (mold->ready || n != sizeof(text) - 1 ||
+	    memcmp(text, CONTRACT_MSG_READY, (size_t)n) != 0)
+		return false;
+	mold->ready = true;
+	return true;
+}
+
+static int
+order_send(int to, size_t slot, int control)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} ancillary = {0};
+	char text[64];
+	struct iovec iov = {text, 0};
+	struct msghdr msg = {.msg_iov = &iov,
+	    .msg_iovlen = 1,
+	    .msg_control = ancillary.space,
+	    .msg_controllen = sizeof(ancillary.space)};
+
+	iov.iov_len = (size_t)snprintf(text, sizeof(text), CONTRACT_MSG_FORK " %zu", slot);
+	ancillary.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
+	    .cmsg_type = SCM_RIGHTS,
+	    .cmsg_len = CMSG_LEN(sizeof(control))};
+	memcpy(CMSG_DATA(&ancillary.header), &control, sizeof(control));
+	return sendmsg(to, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 ? -1 : 0;
+}
+
+static pid_t
+answer_receive(int from)
+{
+	struct pollfd pfd = {.fd = from, .events = POLLIN};
+	char text[64];
+	ssize_t n;
+	int pid;
+
+	if (poll(&pfd, 1, FORK_PATIENCE_MS) != 1) {
+		errno = ETIMEDOUT;
+		return -1;
+	}
+	n = recv(from, text, sizeof(text) - 1, MSG_DONTWAIT);
+	if (n <= 0) {
+		errno = EPIPE;
+		return -1;
+	}
+	text[n] = '\0';
+	errno = EPROTO;
+	return sscanf(text, CONTRACT_MSG_FORKED " %d", &pid) == 1 && pid > 0 ? pid : -1;
+}
+
+pid_t
+mold_fork(struct mold *mold, size_t slot, int control)
+{
+	if (order_send(mold->control, slot, control) == -1)
+		return -1;
+	return answer_receive(mold->control);
+}
+
+void
+mold_stop(struct mold *mold)
+{
+	mold_hang_up(mold);
+	if (mold->pid != 0 && kill(mold->pid, SIGKILL) == -1)
+		log_warn("cannot kill the mold (pid:%d)", (int)mold->pid);
+	mold->pid = 0;
+}
+
+void
+mold_reaped(struct mold *mold)
+{
+	mold_hang_up(mold);
+	mold->pid = 0;
+}

@@ -1,0 +1,45 @@
+/*
+ * The mold of a generation (the setting preload_app): a process that has loaded the application and
+ * forks the workers, which are our children all the same. See worker/mold.h.
+ */
+#ifndef MASTER_MOLD_H
+#define MASTER_MOLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/scoreboard.h"
+
+struct generation;
+
+struct mold {
+	pid_t pid;    /* 0: there is none */
+	int control;  /* owned; -1 */
+	bool ready;   /* the application is loaded */
+	bool aborted; /* it took too long for that */
+	uint64_t spawned;
+};
+
+#define MOLD_NONE ((struct mold){.control = -1})
+
+/* Start one. 0, or -1 with errno. */
+int mold_start(
+    struct mold *, const struct generation *, const char *worker, const struct scoreboard *);
+
+/* Take what it says. Whether it has just become ready. */
+bool mold_listen(struct mold *);
+
+/*
+ * A new worker for a row of the scoreboard; control, its end of the control socket, stays the
+ * caller's. Its pid, or -1 with errno: then the mold is of no use any more.
+ */
+pid_t mold_fork(struct mold *, size_t slot, int control);
+
+/* End it at once: it does nothing that could be lost. */
+void mold_stop(struct mold *);
+
+/* It was reaped. */
+void mold_reaped(struct mold *);
+
+#endif
