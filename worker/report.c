@@ -62,11 +62,11 @@ name_print(FILE *out, const struct snapshot_thread *t)
 static void
 holder_print(FILE *out, const struct snapshot *s, const struct snapshot_thread *t)
 {
-	bool semaphore = t->waiting.on == GREEN_ON_SEMAPHORE;
+	bool maybe = t->waiting.on == GREEN_ON_LOCK;
 
-	if (t->holder == 0 || (semaphore && t->holder == t->tid))
-		return; /* not known; or no lock: it waits for somebody's sign */
-	fputs(semaphore ? ", last taken by " : ", held by ", out);
+	if (t->holder == 0 || (maybe && t->holder == t->tid))
+		return; /* not known; or it waits for somebody's sign */
+	fputs(maybe ? ", last taken by " : ", held by ", out);
 	if (t->holder == t->tid) {
 		fputs("itself", out);
 		return;
@@ -89,6 +89,7 @@ waiting_print(FILE *out, const struct snapshot *s, const struct snapshot_thread 
 	    [GREEN_ON_SEMAPHORE] = "semaphore",
 	    [GREEN_ON_CONDITION] = "condition",
 	    [GREEN_ON_FUTEX] = "futex",
+	    [GREEN_ON_LOCK] = "lock",
 	};
 	const struct green_waiting *w = &t->waiting;
 

@@ -387,14 +387,15 @@ deadlock_add(struct green *g, void *arg)
 		w.deadlock[w.ndeadlock++] = g;
 }
 
-void
+bool
 watch_deadlocks(void)
 {
 	if (!w.running || atomic_load(&w.deadlock_pending))
-		return;
+		return false;
 	w.ndeadlock = 0;
 	if (!green_deadlock_find(deadlock_add, NULL))
-		return;
+		return false;
 	atomic_store(&w.deadlock_pending, true);
 	watch_request(REQUEST_DEADLOCK);
+	return true;
 }

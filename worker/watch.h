@@ -7,6 +7,7 @@
 #define WORKER_WATCH_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct app_ops;
@@ -36,7 +37,7 @@ void watch_signals(void);
 /* On the main green thread: what it does is no request, it loads, waits and unloads. */
 void watch_main(void);
 
-/* On the loop, about once a second: look for deadlocks. */
-void watch_deadlocks(void);
+/* On the loop, about once a second: look for a deadlock, and report it; whether there is a new one. */
+bool watch_deadlocks(void);
 
 #endif

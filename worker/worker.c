@@ -140,7 +140,9 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	if (w->state == WORKER_SERVING &&
 	    recycle_due(&w->contract->settings, green_now() - w->serving_since, why, sizeof(why)))
 		worker_retire(w, why);
-	watch_deadlocks();
+	/* what holds its locks for ever is replaced; those in the deadlock are lost either way */
+	if (watch_deadlocks() && w->state == WORKER_SERVING)
+		worker_retire(w, "Autorestarting worker: requests are in a deadlock.");
 }
 
 /* ---- accepting ---- */

@@ -20,9 +20,10 @@ def sleep_unhooked(library, seconds):
 
 
 def compute(seconds):
+    """Nearly all of it in one line, which is where the watchdog finds us."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        pass
+        sum(range(100000))
 
 
 def backtrack(n):
@@ -30,17 +31,27 @@ def backtrack(n):
     return re.match(r"(a+)+$", "a" * n + "b")
 
 
-lock_a, lock_b = threading.Lock(), threading.Lock()
-PYTHON_LOCKS = {"a": (lock_a, lock_b), "b": (lock_b, lock_a)}
+def pair(kind):
+    """Two locks, to be taken in this order by one and in the other order by another."""
+    first, second = kind(), kind()
+    return {"a": (first, second), "b": (second, first)}
 
 
-def hold_both(name):
-    """Two at once, one by each name, wait for each other for ever."""
-    first, second = PYTHON_LOCKS[name]
+LOCKS, RLOCKS, MORE_LOCKS = pair(threading.Lock), pair(threading.RLock), pair(threading.Lock)
+
+
+def hold_both(first, second):
+    """Two at once wait for each other for ever."""
     with first:
         time.sleep(0.5)
         with second:
             pass
+
+
+def acquire_both(first, second):
+    first.acquire()
+    time.sleep(0.5)
+    second.acquire()
 
 
 mutexes = ctypes.create_string_buffer(128)  # two pthread_mutex_t: zeros are their initialiser
@@ -104,7 +115,9 @@ CASES = {
     "/syscall": lambda q: sleep_unhooked(libc, float(q)),
     "/syscall-gil": lambda q: sleep_unhooked(libc_with_gil, float(q)),
     "/backtrack": lambda q: backtrack(int(q)),
-    "/locks": hold_both,
+    "/locks": lambda q: hold_both(*LOCKS[q]),
+    "/rlocks": lambda q: hold_both(*RLOCKS[q]),
+    "/acquire": lambda q: acquire_both(*MORE_LOCKS[q]),
     "/mutexes": lock_both,
     "/queue": lambda q: wait_for_a_thread(float(q)),
     "/held": lambda q: wait_for_a_lock(float(q)),

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import sys
 
 import pytest
 
@@ -12,7 +11,6 @@ from harness import Closed, wait_for
 from worker_by_hand import serving
 
 DUMP = signal.SIGRTMIN + 3
-LOCKS_HAVE_HOLDERS = sys.version_info < (3, 14)
 
 
 def block(log, head):
@@ -209,10 +207,7 @@ def test_a_child_takes_no_part():
 # ---- deadlocks ----
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param("/locks", marks=pytest.mark.skipif(not LOCKS_HAVE_HOLDERS, reason="see greenicorn(8)")), "/mutexes"],
-)
+@pytest.mark.parametrize("path", ["/locks", "/acquire", "/rlocks", "/mutexes"])
 def test_a_deadlock_is_told_once(path):
     with serving("watch_cases:app") as w:
         with requests(w, path + "?a"), requests(w, path + "?b"), requests(w, "/queue?600"), requests(w, "/sleep?600"):
@@ -227,6 +222,19 @@ def test_a_deadlock_is_told_once(path):
             assert w.log().count("Deadlock") == 1 and "/queue" not in w.log() and "/sleep" not in w.log()
             w.signal(signal.SIGQUIT)
             assert w.wait() == 0
+
+
+def test_a_worker_with_a_deadlock_is_replaced(serve):
+    """When its successor is ready; the requests in it then have graceful_timeout."""
+    server = serve("watch_cases:app", graceful_timeout=1)
+    pid = server.worker()
+    with requests(server, "/locks?a") as (a,), requests(server, "/locks?b") as (b,):
+        server.wait_log(r"ERROR\] Deadlock \(pid:%d\)" % pid, 20)
+        for c in (a, b):
+            with pytest.raises(Closed):
+                c.response()
+    wait_for(lambda: server.ready_workers() not in ([], [pid]) and pid not in server.workers(), 20)
+    assert server.get("/").status == 200
 
 
 def test_one_that_waits_for_its_own_mutex():

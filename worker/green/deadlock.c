@@ -4,9 +4,9 @@
  * to follow, and a deadlock is a way that comes back to itself. A lock held by an OS thread, or
  * by a green thread that waits for anything else, ends the way.
  *
- * Who holds a mutex or a lock for writing is what glibc has stored in it; for semaphores it is
- * who took them last (holder.c). A semaphore may also be posted by somebody who never took it:
- * those that wait for one taken by themselves are waiting for such a sign, no lock.
+ * Who holds a mutex or a lock for writing is what glibc has stored in it; for a runtime's own locks
+ * it is who took them last (holder.c). Such a lock may also be released by somebody who never
+ * took it: those that wait for one that they took themselves wait for such a sign.
  */
 #include <stdlib.h>
 
@@ -14,6 +14,7 @@
 
 struct candidate {
 	struct green *green;
+	uintptr_t lock;
 	pid_t tid, holder;
 	unsigned walk; /* in which it was met; 0: not yet */
 };
@@ -22,7 +23,7 @@ static bool
 is_candidate(const struct green_view *v)
 {
 	return v->parked && !v->running && v->waiting.deadline == GREEN_NEVER && v->holder != 0 &&
-	       !(v->waiting.on == GREEN_ON_SEMAPHORE && v->holder == v->tid);
+	       !(v->waiting.on == GREEN_ON_LOCK && v->holder == v->tid);
 }
 
 static int
@@ -54,7 +55,8 @@ candidates_take(size_t *n)
 				break;
 			list = more;
 		}
-		list[(*n)++] = (struct candidate){.green = g, .tid = v.tid, .holder = v.holder};
+		list[(*n)++] = (struct candidate){
+		    .green = g, .lock = v.waiting.object, .tid = v.tid, .holder = v.holder};
 	}
 	if (*n > 0)
 		qsort(list, *n, sizeof(*list), compare_tids);
@@ -83,15 +85,15 @@ cycle_tell(struct candidate *list, size_t n, struct candidate *first,
 	do {
 		struct green *g = c->green;
 
-		lasts &= g->suspect == g->waiting.object;
-		told &= g->accused == g->waiting.object;
-		g->suspect = g->waiting.object;
+		lasts &= g->suspect == c->lock;
+		told &= g->accused == c->lock;
+		g->suspect = c->lock;
 		c = holder_among(list, n, c);
 	} while (c != first);
 	if (!lasts || told)
 		return false;
 	do {
-		c->green->accused = c->green->waiting.object;
+		c->green->accused = c->lock;
 		fn(c->green, arg);
 		c = holder_among(list, n, c);
 	} while (c != first);

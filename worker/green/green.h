@@ -97,6 +97,7 @@ enum green_on {
 	GREEN_ON_SEMAPHORE,
 	GREEN_ON_CONDITION,
 	GREEN_ON_FUTEX,
+	GREEN_ON_LOCK,   /* see green_lock_begin */
 	GREEN_ON_HELPER, /* what runs on a helper thread, see green_offload */
 };
 
@@ -202,6 +203,14 @@ void green_each(void (*fn)(const struct green_view *, void *arg), void *arg);
  * be called.
  */
 void green_wear(struct green *, void (*fn)(void *arg), void *arg);
+
+/*
+ * A runtime's own locks (Python's), which we see only as the semaphores behind them: around
+ * acquiring one, and when one is released. Also on OS threads, of which nothing is noted.
+ */
+void green_lock_begin(const void *lock);
+void green_lock_end(const void *lock, bool taken);
+void green_lock_released(const void *lock);
 
 /*
  * Look for a deadlock: call fn for each green thread of one that was there at the last call, too,

@@ -1,50 +1,65 @@
 /*
- * Who took a semaphore last. Semaphores have no owner, but Python makes its locks of them (up to
- * 3.13), and who acquired such a lock last holds it. A small table by address in which a
- * newer entry replaces an older one: what it does not know stays unknown.
+ * A runtime's own locks: which one a green thread is acquiring, and who took it last and has not
+ * released it since. A small table by address in which a newer entry replaces an older one: what
+ * it does not know stays unknown.
  */
 #include "worker/green/internal.h"
 
 #define NHOLDERS 1024
 
 static struct holder {
-	_Atomic(const void *) object;
+	_Atomic(const void *) lock;
 	_Atomic pid_t tid;
 } holders[NHOLDERS];
 
 static struct holder *
-holder_slot(const void *object)
+holder_slot(const void *lock)
 {
-	uint64_t h = (uint64_t)(uintptr_t)object * 0x9e3779b97f4a7c15ULL;
+	uint64_t h = (uint64_t)(uintptr_t)lock * 0x9e3779b97f4a7c15ULL;
 
 	return &holders[h >> 54];
 }
 
-/* Relaxed, here and below: the object's own release and acquisition order them. */
 void
-green_holder_set(const void *object)
+green_lock_begin(const void *lock)
 {
-	struct holder *h = holder_slot(object);
+	struct green *g = green_tls_self;
 
-	atomic_store_explicit(&h->object, object, memory_order_relaxed);
-	atomic_store_explicit(&h->tid, green_tls_self->identity.tid, memory_order_relaxed);
+	if (g != NULL)
+		g->lock = lock;
+}
+
+/* Relaxed, here and below: the lock itself orders who takes and releases it. */
+void
+green_lock_end(const void *lock, bool taken)
+{
+	struct green *g = green_tls_self;
+	struct holder *h = holder_slot(lock);
+
+	if (g == NULL)
+		return;
+	g->lock = NULL;
+	if (!taken)
+		return;
+	atomic_store_explicit(&h->lock, lock, memory_order_relaxed);
+	atomic_store_explicit(&h->tid, g->identity.tid, memory_order_relaxed);
 }
 
 void
-green_holder_clear(const void *object)
+green_lock_released(const void *lock)
 {
-	struct holder *h = holder_slot(object);
+	struct holder *h = holder_slot(lock);
 
-	if (atomic_load_explicit(&h->object, memory_order_relaxed) == object)
+	if (atomic_load_explicit(&h->lock, memory_order_relaxed) == lock)
 		atomic_store_explicit(&h->tid, 0, memory_order_relaxed);
 }
 
 pid_t
-green_holder_of(const void *object)
+green_holder_of(const void *lock)
 {
-	struct holder *h = holder_slot(object);
+	struct holder *h = holder_slot(lock);
 
-	if (atomic_load_explicit(&h->object, memory_order_relaxed) != object)
+	if (atomic_load_explicit(&h->lock, memory_order_relaxed) != lock)
 		return 0;
 	return atomic_load_explicit(&h->tid, memory_order_relaxed);
 }

@@ -78,16 +78,6 @@ sem_is_shared(const sem_t *sem)
 	return ((const unsigned *)(const void *)sem)[2] != 0;
 }
 
-HOOK int
-sem_trywait(sem_t *sem)
-{
-	int rc = REAL(sem_trywait)(sem);
-
-	if (rc == 0 && on_green())
-		green_holder_set(sem);
-	return rc;
-}
-
 static int
 sem_try(void *sem)
 {
@@ -144,10 +134,8 @@ sem_timedwait(sem_t *sem, const struct timespec *at)
 HOOK int
 sem_post(sem_t *sem)
 {
-	int rc;
+	int rc = REAL(sem_post)(sem);
 
-	green_holder_clear(sem);
-	rc = REAL(sem_post)(sem);
 	if (rc == 0)
 		waitq_wake(sem, 1);
 	return rc;

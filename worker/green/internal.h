@@ -27,11 +27,12 @@ struct green {
 	bool retiring;
 	bool exited;                    /* green_main is over: the kernel half may end */
 	_Atomic uint32_t release;       /* futex: the kernel half sleeps while it is 0 */
-	struct event timer;             /* for green_park's deadline */
+	size_t timer;                   /* its place among those with a deadline; 0: none */
 	TAILQ_ENTRY(green) link;        /* on the run queue, the idle list or the dying list */
 	_Atomic(struct green *) remote; /* next on the list of those woken from other OS threads */
 	struct green_waiting waiting;   /* while it is parked */
 	void *tag;                      /* its job's: green_tag_set */
+	const void *lock;               /* a runtime's own, while it is being acquired: holder.c */
 	LIST_ENTRY(green) every;        /* all there are, for look.c */
 	uintptr_t suspect, accused; /* locks: in a cycle at the last look; told of (deadlock.c) */
 };
@@ -62,6 +63,15 @@ void green_born(struct green *);
 _Noreturn void green_main(void *);
 void green_notify_loop(void);
 
+/* timers.c: deadlines of parked ones. There must be room for as many (0, or -1 with errno). */
+int green_timers_reserve(size_t n);
+/* Whether it is the first of all now. */
+bool green_timers_add(struct green *, int64_t deadline);
+void green_timers_remove(struct green *);
+/* NULL: there are none. */
+struct green *green_timers_first(int64_t *deadline);
+void green_timers_fini(void);
+
 /* look.c: what others may see of the scheduler, also from a signal handler */
 extern struct green_all green_all;
 extern struct green *green_current;  /* NULL while the loop runs */
@@ -79,10 +89,8 @@ green_turn_add(uint64_t n)
 	    atomic_load_explicit(&green_turns, memory_order_relaxed) + n, memory_order_relaxed);
 }
 
-/* holder.c: who took a semaphore last, 0 when that is not known */
-void green_holder_set(const void *object);
-void green_holder_clear(const void *object);
-pid_t green_holder_of(const void *object);
+/* holder.c: who took a runtime's own lock last, 0 when that is not known */
+pid_t green_holder_of(const void *lock);
 
 /* fd.c */
 void green_fd_fini(void);

@@ -47,7 +47,7 @@ holder_of(const struct green_waiting *w)
 		return ((const pthread_mutex_t *)w->object)->__data.__owner;
 	case GREEN_ON_RWLOCK: /* readers are only counted */
 		return ((const pthread_rwlock_t *)w->object)->__data.__cur_writer;
-	case GREEN_ON_SEMAPHORE:
+	case GREEN_ON_LOCK:
 		return green_holder_of((const void *)w->object);
 	default:
 		return 0;
@@ -67,7 +67,11 @@ green_look(struct green *g)
 
 	if (!view.running && view.parked) {
 		view.waiting = g->waiting;
-		view.holder = holder_of(&g->waiting);
+		if (g->lock != NULL && g->waiting.on >= GREEN_ON_MUTEX) {
+			view.waiting.on = GREEN_ON_LOCK;
+			view.waiting.object = (uintptr_t)g->lock;
+		}
+		view.holder = holder_of(&view.waiting);
 	}
 	return view;
 }

@@ -10,6 +10,7 @@
 #include "worker/app/app.h"
 #include "worker/python/boot_source.h"
 #include "worker/python/errors.h"
+#include "worker/python/locks.h"
 #include "worker/python/serving.h"
 #include "worker/python/stack.h"
 
@@ -261,6 +262,7 @@ interpreter_start(const struct app_config *config)
 	}
 	if (boot_import() == -1 || process_watch(config) == -1)
 		goto fail;
+	locks_watch();
 	if (virtualenv_enter(config->virtualenv) == -1)
 		return -1;
 	if (boot_call_text("paths", config->chdir, config->pythonpath, 2) == -1)
