@@ -51,6 +51,7 @@ static struct {
 
 	/* one green thread's turn */
 	int64_t seen_at, lasted; /* ns; lasted: as far as we have seen */
+	int64_t preempt_at; /* when it has lasted for so long */
 	bool counted;
 	struct blocked_report told;
 
@@ -257,11 +258,21 @@ blocking_report(void)
 
 /* ---- the watchdog ---- */
 
-/* Half of the threshold, so that a report is at most that much late. */
+/* And once more after the same time, if it has its turn still. */
+static void
+turn_preempt(uint64_t turn)
+{
+	w.preempt_at = w.lasted + w.config.preempt;
+	green_turn_defer(turn);
+	w.config.ops->preempt(turn);
+}
+
+/* Half of what is looked for, so that it is seen at most that much late. */
 static int64_t
 look_interval(void)
 {
-	int64_t ns = w.config.blocking_threshold / 2;
+	int64_t report = w.config.blocking_threshold, preempt = w.config.preempt;
+	int64_t ns = (preempt > 0 && (report == 0 || preempt < report) ? preempt : report) / 2;
 
 	return ns < NS_PER_MS ? NS_PER_MS : ns < IDLE_NS ? ns : IDLE_NS;
 }
@@ -271,7 +282,7 @@ look_interval(void)
  * at a time: the whole process may have been stopped meanwhile. Returns how long to sleep.
  */
 static int64_t
-look_for_blocking(void)
+look_at_turn(void)
 {
 	int64_t now = green_now(), interval = look_interval(), since = now - w.seen_at;
 	uint64_t turn = green_turn();
@@ -283,10 +294,14 @@ look_for_blocking(void)
 		w.told.request[0] = '\0';
 		w.counted = false;
 		w.lasted = 0;
+		w.preempt_at = w.config.preempt;
 		w.turn = turn;
 	} else {
 		w.lasted += since < 2 * interval ? since : 2 * interval;
-		if (w.lasted >= w.config.blocking_threshold && !w.counted)
+		if (w.config.preempt > 0 && w.lasted >= w.preempt_at)
+			turn_preempt(turn);
+		if (w.config.blocking_threshold > 0 && w.lasted >= w.config.blocking_threshold &&
+		    !w.counted)
 			blocking_report();
 	}
 	w.seen_at = now;
@@ -299,7 +314,7 @@ look_for_blocking(void)
 static void *
 watchdog_main(void *arg)
 {
-	bool blocking = w.config.blocking_threshold > 0;
+	bool looking = w.config.blocking_threshold > 0 || w.config.preempt > 0;
 	int64_t ns = look_interval();
 
 	(void)arg;
@@ -307,7 +322,7 @@ watchdog_main(void *arg)
 		unsigned what;
 
 		if (atomic_load(&w.kick) == 0)
-			green_kick_wait(&w.kick, blocking ? ns : 3600 * NS_PER_SEC);
+			green_kick_wait(&w.kick, looking ? ns : 3600 * NS_PER_SEC);
 		atomic_store(&w.kick, 0);
 		what = atomic_exchange(&w.requests, 0);
 		if (what & REQUEST_STOP)
@@ -316,8 +331,8 @@ watchdog_main(void *arg)
 			dump((what & REQUEST_ABORT) != 0);
 		if (what & REQUEST_DEADLOCK)
 			deadlock_report();
-		if (blocking)
-			ns = look_for_blocking();
+		if (looking)
+			ns = look_at_turn();
 	}
 }
 

@@ -14,6 +14,7 @@ struct app_ops;
 
 struct watch_config {
 	const struct app_ops *ops;
+	int64_t preempt; /* ns after which a green thread has to let others run; 0: never */
 	int64_t blocking_threshold; /* ns; 0: none */
 	_Atomic uint64_t *blocked;  /* counts green threads that ran for longer than that */
 };

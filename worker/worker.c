@@ -711,6 +711,7 @@ watchdog_start(struct worker *w)
 {
 	struct watch_config config = {
 	    .ops = w->ops,
+	    .preempt = (int64_t)(w->contract->settings.preempt * (double)NS_PER_SEC),
 	    .blocking_threshold =
 		(int64_t)(w->contract->settings.blocking_threshold * (double)NS_PER_SEC),
 	    .blocked = &w->contract->row->blocked,

@@ -66,7 +66,7 @@ def value(setting):
     """A Python value as libconfig writes it."""
     if isinstance(setting, bool):
         return "true" if setting else "false"
-    if isinstance(setting, int):
+    if isinstance(setting, (int, float)):
         return str(setting)
     if isinstance(setting, (list, tuple)):
         return "[ %s ]" % ", ".join(value(item) for item in setting)

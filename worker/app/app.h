@@ -79,6 +79,11 @@ struct app_ops {
 	 */
 	void (*handle)(struct app *, struct app_exchange *);
 	/*
+	 * Have the green thread that has this turn let others run, as soon as it can. From any OS
+	 * thread; does not wait.
+	 */
+	void (*preempt)(uint64_t turn);
+	/*
 	 * Print the calling thread's stack to stack_fd, if it has one, innermost call first, a line
 	 * ("  File "…", line …") each. In a signal handler, which may have interrupted anything;
 	 * it may fault.

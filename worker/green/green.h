@@ -225,6 +225,12 @@ bool green_deadlock_find(void (*fn)(struct green *, void *arg), void *arg);
 uint64_t green_turn(void);
 
 /*
+ * From any OS thread: if it is still that turn when the one that runs parks or yields, the rest of
+ * its job goes on when nobody else can run: one turn of one such job in a pass of the loop.
+ */
+void green_turn_defer(uint64_t turn);
+
+/*
  * Set *word to 1 and wake who sleeps on that futex; sleep while it is 0, at most ns. For OS threads
  * and signal handlers: the real calls, whoever they are made by.
  */

@@ -23,7 +23,8 @@ struct green {
 	char *entry;              /* top of its own frames, below the parked ones */
 	_Atomic int state;        /* enum green_state */
 	bool timed_out;
-	bool used; /* ran since the stack was last trimmed */
+	bool deferred; /* for the rest of its job: see green_turn_defer */
+	bool used;     /* ran since the stack was last trimmed */
 	bool retiring;
 	bool exited;                    /* green_main is over: the kernel half may end */
 	_Atomic uint32_t release;       /* futex: the kernel half sleeps while it is 0 */
@@ -76,6 +77,7 @@ void green_timers_fini(void);
 extern struct green_all green_all;
 extern struct green *green_current;  /* NULL while the loop runs */
 extern _Atomic uint64_t green_turns; /* odd while a green thread runs */
+extern _Atomic uint64_t green_turn_deferred;
 extern _Atomic(_Atomic uint32_t *) green_kick_wanted;
 void green_all_add(struct green *);
 struct green_view green_look(struct green *);

@@ -12,6 +12,7 @@
 struct green_all green_all = LIST_HEAD_INITIALIZER(green_all);
 struct green *green_current;
 _Atomic uint64_t green_turns;
+_Atomic uint64_t green_turn_deferred;
 _Atomic(_Atomic uint32_t *) green_kick_wanted;
 
 /* Removing is one store, LIST_REMOVE's; here the new one must point on before it is pointed to. */
@@ -119,6 +120,12 @@ uint64_t
 green_turn(void)
 {
 	return atomic_load_explicit(&green_turns, memory_order_relaxed);
+}
+
+void
+green_turn_defer(uint64_t turn)
+{
+	atomic_store_explicit(&green_turn_deferred, turn, memory_order_relaxed);
 }
 
 /* Not by the hook of syscall(3), which looks for green threads that wait there, with a lock. */

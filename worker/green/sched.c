@@ -33,6 +33,7 @@ static struct {
 	struct context loop;
 	void *loop_tp;
 	struct green_list run;               /* runnable, in order */
+	struct green_list deferred;          /* runnable when no others are */
 	struct green_list idle;              /* pooled, the one used last first */
 	struct green_list dying;             /* their kernel half is ending */
 	struct green_job *jobs, **jobs_tail; /* that wait for a thread */
@@ -89,6 +90,10 @@ green_resume(struct green *g)
 		atomic_load_explicit(&green_kick_wanted, memory_order_relaxed) != NULL, 0))
 		green_kick_due();
 	context_switch(&rt.loop, &g->context, g->identity.tp);
+	if (__builtin_expect(
+		green_turn() == atomic_load_explicit(&green_turn_deferred, memory_order_relaxed),
+		0))
+		g->deferred = true;
 	green_turn_add(1);
 	green_current = NULL;
 }
@@ -102,7 +107,7 @@ green_suspend(struct green *g)
 static void
 green_enqueue(struct green *g)
 {
-	TAILQ_INSERT_TAIL(&rt.run, g, link);
+	TAILQ_INSERT_TAIL(g->deferred ? &rt.deferred : &rt.run, g, link);
 }
 
 /* Make the loop come round; once between two drains. */
@@ -265,6 +270,7 @@ static void
 green_leave_idle(struct green *g)
 {
 	TAILQ_REMOVE(&rt.idle, g, link);
+	g->deferred = false; /* as the end of its last job may have been */
 	if (--rt.nidle < rt.idle_low)
 		rt.idle_low = rt.nidle;
 	rt.busy++;
@@ -280,6 +286,7 @@ green_main(void *arg)
 	for (;;) {
 		struct green_job *job = job_take();
 
+		g->deferred = false;
 		if (job != NULL)
 			job->fn(job->arg);
 		else if (g->retiring)
@@ -476,13 +483,25 @@ run_jobs(void)
 		spawn_threads();
 }
 
+/* One of those that compute, so that the loop comes round between two of them. */
+static void
+run_deferred(void)
+{
+	struct green *g = TAILQ_FIRST(&rt.deferred);
+
+	if (g == NULL)
+		return;
+	TAILQ_REMOVE(&rt.deferred, g, link);
+	run_one(g);
+}
+
 static int
 loop_pass(void)
 {
 	int flags = EVLOOP_ONCE;
 
-	if (!TAILQ_EMPTY(&rt.run) || (rt.jobs != NULL && !TAILQ_EMPTY(&rt.idle)) ||
-	    atomic_load(&rt.poked))
+	if (!TAILQ_EMPTY(&rt.run) || !TAILQ_EMPTY(&rt.deferred) ||
+	    (rt.jobs != NULL && !TAILQ_EMPTY(&rt.idle)) || atomic_load(&rt.poked))
 		flags |= EVLOOP_NONBLOCK;
 	if (event_base_loop(green_base, flags) == -1)
 		return -1;
@@ -491,6 +510,7 @@ loop_pass(void)
 	for (int i = 0; i < ROUNDS && !TAILQ_EMPTY(&rt.run); i++)
 		run_queue();
 	run_jobs();
+	run_deferred();
 	if (rt.on_pass != NULL)
 		rt.on_pass(rt.on_pass_arg);
 	return 0;
@@ -591,6 +611,7 @@ green_init(struct event_base *base, const struct green_config *config)
 	if (rt.config.max_idle == 0)
 		rt.config.max_idle = MAX_IDLE_DEFAULT;
 	TAILQ_INIT(&rt.run);
+	TAILQ_INIT(&rt.deferred);
 	TAILQ_INIT(&rt.idle);
 	TAILQ_INIT(&rt.dying);
 	rt.jobs_tail = &rt.jobs;

@@ -14,6 +14,7 @@
 #include "worker/python/input.h"
 #include "worker/python/interpreter.h"
 #include "worker/python/load.h"
+#include "worker/python/preempt.h"
 #include "worker/python/python.h"
 #include "worker/python/respond.h"
 #include "worker/python/serving.h"
@@ -197,6 +198,7 @@ python_load(const struct app_config *config, struct app **result)
 	}
 	forked_watch();
 	thread_adopt();
+	preempt_open();
 	*result = app;
 	return 0;
 }
@@ -260,6 +262,7 @@ python_attend(struct app *app)
 static void
 python_unload(struct app *app)
 {
+	preempt_close();
 	if (thread_attach() == -1)
 		return;
 	interpreter_stop(true);
@@ -278,6 +281,7 @@ const struct app_ops python_app_ops = {
     .attend_fd = python_attend_fd,
     .attend = python_attend,
     .handle = python_handle,
+    .preempt = preempt_turn,
     .write_stack = stack_write,
     .thread_exit = thread_end,
     .unload = python_unload,
