@@ -22,6 +22,9 @@
  * time. */
 #define ROUNDS            16
 #define HOUSEKEEPING_SECS 1
+/* Threads that nobody needs stay for that long: bursts come in trains, and a thread costs as much
+ * as several requests. */
+#define SURPLUS_SECS      10
 #define SPAWN_AT_ONCE     16
 #define SPAWN_RETRY_USECS 50000
 
@@ -39,14 +42,16 @@ static struct {
 	struct green_job *jobs, **jobs_tail; /* that wait for a thread */
 	size_t njobs, budget;                /* budget: how many may still be begun in this pass */
 	size_t threads, busy, nidle,
-	    idle_low;  /* idle_low: least nidle since the last housekeeping */
-	size_t unborn; /* created, their kernel half is still starting */
+	    idle_low;          /* idle_low: least nidle since the last housekeeping */
+	unsigned surplus_secs; /* for how long there have been idle ones beyond max_idle */
+	size_t unborn;         /* created, their kernel half is still starting */
 	uint64_t switches;
 	bool stop;
 	void (*on_pass)(void *);
 	void *on_pass_arg;
 	int wake_fd;
-	struct event wake_event, housekeeping, retry;
+	struct event wake_event, housekeeping, retry, clock;
+	int64_t clock_at;               /* when clock fires; GREEN_NEVER: it is off */
 	_Atomic(struct green *) remote; /* woken by other OS threads, newest first */
 	_Atomic(struct green *) born;   /* new ones, likewise */
 	_Atomic bool poked;             /* the eventfd has been written since the last drain */
@@ -158,31 +163,44 @@ green_wake(struct green *g)
 		remote_push(&rt.remote, g);
 }
 
+/* Have the loop come round at that time, or before. */
 static void
-on_deadline(evutil_socket_t fd, short what, void *arg)
+clock_arm(int64_t deadline)
 {
-	struct green *g = arg;
-
-	(void)fd;
-	(void)what;
-	if (atomic_exchange(&g->state, GREEN_WOKEN) == GREEN_PARKED) {
-		g->timed_out = true;
-		green_enqueue(g);
-	}
-}
-
-static void
-timer_add(struct green *g, int64_t deadline)
-{
-	int64_t ns = deadline - green_now();
+	int64_t ns;
 	struct timeval tv = {0, 0};
 
+	if (deadline >= rt.clock_at)
+		return;
+	rt.clock_at = deadline;
+	ns = deadline - green_now();
 	if (ns > 0) {
 		ns += 999; /* never early */
 		tv.tv_sec = ns / 1000000000;
 		tv.tv_usec = ns % 1000000000 / 1000;
 	}
-	evtimer_add(&g->timer, &tv);
+	evtimer_add(&rt.clock, &tv);
+}
+
+static void
+on_clock(evutil_socket_t fd, short what, void *arg)
+{
+	int64_t now = green_now(), deadline;
+	struct green *g;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	rt.clock_at = GREEN_NEVER;
+	while ((g = green_timers_first(&deadline)) != NULL && deadline <= now) {
+		green_timers_remove(g);
+		if (atomic_exchange(&g->state, GREEN_WOKEN) == GREEN_PARKED) {
+			g->timed_out = true;
+			green_enqueue(g);
+		}
+	}
+	if (g != NULL)
+		clock_arm(deadline);
 }
 
 int
@@ -195,13 +213,13 @@ green_park_on(enum green_on on, uintptr_t object, int64_t deadline)
 	g->waiting = (struct green_waiting){on, object, deadline};
 	if (atomic_compare_exchange_strong(&g->state, &expected, GREEN_PARKED)) {
 		/* From here another OS thread may wake us, which only queues us. */
-		if (deadline != GREEN_NEVER)
-			timer_add(g, deadline);
+		if (deadline != GREEN_NEVER && green_timers_add(g, deadline))
+			clock_arm(deadline);
 		green_suspend(g);
-		if (deadline != GREEN_NEVER && !g->timed_out)
-			evtimer_del(&g->timer);
+		green_timers_remove(g);
 	}
-	atomic_store(&g->state, GREEN_RUNNING);
+	/* not just a store: we see what those did who found us woken already */
+	(void)atomic_exchange(&g->state, GREEN_RUNNING);
 	if (g->timed_out) {
 		errno = ETIMEDOUT;
 		return -1;
@@ -222,10 +240,8 @@ green_yield(void)
 
 	if (g == NULL)
 		return;
-	atomic_store(&g->state, GREEN_WOKEN);
-	green_enqueue(g);
+	green_enqueue(g); /* as GREEN_RUNNING: a wake is kept for the next park */
 	green_suspend(g);
-	atomic_store(&g->state, GREEN_RUNNING);
 }
 
 void
@@ -233,8 +249,8 @@ green_sleep_until(int64_t deadline)
 {
 	int saved_errno = errno; /* the park's ETIMEDOUT is how a sleep should end */
 
-	while (green_now() < deadline)
-		(void)green_park_on(GREEN_ON_TIME, 0, deadline);
+	while (green_park_on(GREEN_ON_TIME, 0, deadline) == 0)
+		; /* an early wake was meant for something else */
 	errno = saved_errno;
 }
 
@@ -316,8 +332,10 @@ static void
 spawn_threads(void)
 {
 	while (rt.unborn < rt.njobs && rt.unborn < SPAWN_AT_ONCE) {
-		struct green *g = green_thread_new(rt.config.stack_size);
+		struct green *g = NULL;
 
+		if (green_timers_reserve(rt.threads + rt.unborn + 1) == 0)
+			g = green_thread_new(rt.config.stack_size);
 		if (g == NULL) {
 			/* a limit: the jobs wait for those that run, and we try again */
 			struct timeval tv = {0, SPAWN_RETRY_USECS};
@@ -386,8 +404,8 @@ join_dying(bool wait)
 }
 
 /*
- * Once a second: give back what idle threads used of their stacks, and end half of
- * those that were not needed at any time since the last round.
+ * Once a second: give back what idle threads used of their stacks, and, when more have been idle
+ * for a while than are kept, end half of those that were not needed since the last round.
  */
 static void
 on_housekeeping(evutil_socket_t fd, short what, void *arg)
@@ -403,7 +421,9 @@ on_housekeeping(evutil_socket_t fd, short what, void *arg)
 		g->used = false;
 	}
 	join_dying(false);
-	if (rt.idle_low > rt.config.max_idle)
+	if (rt.idle_low <= rt.config.max_idle)
+		rt.surplus_secs = 0;
+	else if (++rt.surplus_secs > SURPLUS_SECS)
 		green_retire_idle((rt.idle_low - rt.config.max_idle + 1) / 2);
 	rt.idle_low = rt.nidle;
 }
@@ -436,7 +456,6 @@ drain_remote(void)
 		rt.threads++;
 		rt.busy++;
 		green_all_add(g);
-		evtimer_assign(&g->timer, green_base, on_deadline, g);
 		atomic_store(&g->state, GREEN_WOKEN);
 		green_enqueue(g);
 	}
@@ -593,6 +612,8 @@ loop_events_init(void)
 	    &rt.wake_event, green_base, rt.wake_fd, EV_READ | EV_ET | EV_PERSIST, on_wake_fd, NULL);
 	event_assign(&rt.housekeeping, green_base, -1, EV_PERSIST, on_housekeeping, NULL);
 	evtimer_assign(&rt.retry, green_base, on_retry, NULL);
+	evtimer_assign(&rt.clock, green_base, on_clock, NULL);
+	rt.clock_at = GREEN_NEVER;
 	if (event_add(&rt.wake_event, NULL) == -1 || event_add(&rt.housekeeping, &second) == -1)
 		return -1;
 	return 0;
@@ -642,6 +663,8 @@ green_fini(void)
 	event_del(&rt.wake_event);
 	event_del(&rt.housekeeping);
 	evtimer_del(&rt.retry);
+	evtimer_del(&rt.clock);
+	green_timers_fini();
 	green_fd_fini();
 	REAL(close)(rt.wake_fd);
 	green_tls_loop = false;
