@@ -43,6 +43,53 @@ test_spawn_and_yield(void **state)
 		assert_int_equal(n[i], 10);
 }
 
+static char order[16];
+
+static void
+say(const char *name)
+{
+	strcat(order, name);
+}
+
+/* Its turn was too long: the rest waits for who can run. */
+static void
+too_long(void *arg)
+{
+	say(arg);
+	green_turn_defer(green_turn());
+	green_yield();
+	say(arg);
+	green_yield();
+	say(arg);
+}
+
+static void
+three_turns(void *arg)
+{
+	for (int i = 0; i < 3; i++) {
+		say(arg);
+		green_yield();
+	}
+}
+
+/* Twice: the first time b and c cannot run yet, their threads have to be made. */
+static void
+test_a_turn_that_was_too_long_is_followed_by_others(void **state)
+{
+	struct task t[3];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		order[0] = '\0';
+		task_start(&t[0], too_long, (void *)"A");
+		task_start(&t[1], three_turns, (void *)"b");
+		task_start(&t[2], three_turns, (void *)"c");
+		run_all();
+		assert_int_equal(strlen(order), 9);
+	}
+	assert_string_equal(order + strlen(order) - 2, "AA");
+}
+
 static void
 sleep_100ms(void *arg)
 {
@@ -556,6 +603,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	    CASE(test_spawn_and_yield),
+	    CASE(test_a_turn_that_was_too_long_is_followed_by_others),
 	    CASE(test_sleeps_overlap_and_are_never_early),
 	    CASE(test_park_and_wake),
 	    CASE(test_wake_from_another_thread),
