@@ -1,5 +1,4 @@
-/* Waiting for descriptors where the kernel's own rules are subtle: what gives no event, and closes.
- */
+/* Waiting for descriptors where the kernel is subtle: what gives no event, closes, changes. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

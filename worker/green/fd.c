@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "worker/green/internal.h"
 #include "worker/green/real.h"
@@ -345,14 +346,13 @@ known_of(int fd)
 	return k;
 }
 
-static enum fd_kind
-ask_kind(int fd)
-{
-	struct stat st;
+/* /dev/null, zero, random, … never wait: they are as good as files. */
+#define MEMORY_DEVICES 1
 
-	if (fstat(fd, &st) == -1)
-		return FD_FILE; /* the real call says what is wrong */
-	switch (st.st_mode & S_IFMT) {
+static enum fd_kind
+kind_of(const struct stat *st)
+{
+	switch (st->st_mode & S_IFMT) {
 	case S_IFREG:
 	case S_IFDIR:
 	case S_IFBLK:
@@ -361,6 +361,8 @@ ask_kind(int fd)
 		return FD_PIPE;
 	case S_IFSOCK:
 		return FD_SOCKET;
+	case S_IFCHR:
+		return major(st->st_rdev) == MEMORY_DEVICES ? FD_FILE : FD_OTHER;
 	default:
 		return FD_OTHER;
 	}
@@ -370,11 +372,23 @@ enum fd_kind
 green_fd_kind(int fd)
 {
 	struct fd_known *k = known_of(fd);
+	struct stat st;
 
-	if (!(k->has & KNOW_KIND))
-		k->kind = ask_kind(fd);
+	if (k->has & KNOW_KIND)
+		return k->kind;
+	if (fstat(fd, &st) == -1)
+		return FD_FILE; /* the real call says what is wrong */
+	k->kind = kind_of(&st);
 	k->has |= KNOW_KIND;
 	return k->kind;
+}
+
+bool
+green_fd_is_nonblocking_known(int fd)
+{
+	struct fd_known *k = known_of(fd);
+
+	return (k->has & KNOW_FLAGS) && (k->flags & O_NONBLOCK);
 }
 
 int

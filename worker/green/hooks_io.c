@@ -386,7 +386,16 @@ sendmmsg(int fd, struct mmsghdr *msgs, unsigned n, int flags)
 	return sent > 0 || n == 0 ? (int)sent : -1;
 }
 
-/* ---- read and write: any descriptor ---- */
+/*
+ * ---- read and write: any descriptor ----
+ *
+ * What has O_NONBLOCK and what is a regular file goes to the real call; sockets have
+ * MSG_DONTWAIT. For the others (pipes, terminals, eventfd, …) there is RWF_NOWAIT, which costs more
+ * than the plain call.
+ */
+
+/* From this size on a file's read is worth asking what is in memory. */
+#define BIG_READ (64 * 1024)
 
 static bool
 poll_now(int fd, short events)
@@ -396,7 +405,7 @@ poll_now(int fd, short events)
 	return REAL(poll)(&p, 1, 0) != 0;
 }
 
-/* The kernel or the file does not know RWF_NOWAIT: terminals, pipes before Linux 6.4, … */
+/* The kernel or the descriptor does not know RWF_NOWAIT: terminals, pipes before Linux 6.4, … */
 static bool
 nowait_unknown(int fd, int event)
 {
@@ -406,76 +415,72 @@ nowait_unknown(int fd, int event)
 	return true;
 }
 
-/* Without RWF_NOWAIT: wait until poll says that a read will not block. */
 static ssize_t
-readv_polled(struct io *io, const struct iovec *iov, int n)
-{
-	while (!poll_now(io->fd, POLLIN))
-		if (io_wait(io) == -1)
-			return -1;
-	return REAL(readv)(io->fd, iov, n);
-}
-
-OFFLOADED_CALL(hook_offload, ssize_t, -1, readv, 3, int, fd, const struct iovec *, iov, int, n)
-
-/*
- * A file's first part was in memory: go on to its end. What is not in memory a helper
- * reads, since the disk takes its time.
- */
-static ssize_t
-readv_file_rest(int fd, const struct iovec *iov, int n, ssize_t done)
-{
-	struct msghdr rest = {0};
-	struct iovs iovs;
-	ssize_t r = done;
-
-	if (iovs_init(&iovs, iov, (size_t)n) == -1)
-		return done;
-	rest.msg_iov = iovs.v;
-	rest.msg_iovlen = iovs.n;
-	for (done = 0; r > 0;) {
-		done += r;
-		green_msg_advance(&rest, (size_t)r);
-		if (rest.msg_iovlen == 0)
-			break;
-		r = REAL(preadv2)(fd, rest.msg_iov, (int)rest.msg_iovlen, -1, RWF_NOWAIT);
-		if (r == -1 && would_block())
-			r = readv_offloaded(fd, rest.msg_iov, (int)rest.msg_iovlen);
-	}
-	iovs_fini(&iovs);
-	return done;
-}
-
-/* After RWF_NOWAIT is known to be unknown. */
-static ssize_t
-readv_old(struct io *io, const struct iovec *iov, int n)
-{
-	return green_fd_kind(io->fd) == FD_FILE ? REAL(readv)(io->fd, iov, n)
-						: readv_polled(io, iov, n);
-}
-
-static ssize_t
-green_readv(int fd, const struct iovec *iov, int n)
+readv_stream(int fd, const struct iovec *iov, int n)
 {
 	struct io io = {.fd = fd, .events = GREEN_READ};
 	ssize_t r;
 
 	while (!green_fd_no_nowait(fd, GREEN_READ)) {
 		r = REAL(preadv2)(fd, iov, n, -1, RWF_NOWAIT);
-		if (r > 0 && (size_t)r < iov_total(iov, (size_t)n) && green_fd_kind(fd) == FD_FILE)
-			return readv_file_rest(fd, iov, n, r);
 		if (r >= 0)
 			return r;
 		if (nowait_unknown(fd, GREEN_READ))
 			break;
-		if (!would_block())
-			return -1;
-		if (green_fd_kind(fd) == FD_FILE)
-			return readv_offloaded(fd, iov, n);
-		if (io_wait(&io) == -1)
+		if (!would_block() || io_wait(&io) == -1)
 			return -1;
 	}
-	return readv_old(&io, iov, n);
+	while (!poll_now(fd, POLLIN))
+		if (io_wait(&io) == -1)
+			return -1;
+	return REAL(readv)(fd, iov, n);
+}
+
+OFFLOADED_CALL(hook_offload, ssize_t, -1, readv, 3, int, fd, const struct iovec *, iov, int, n)
+
+/* What is in memory at once; a helper reads what is not, since the disk takes its time. */
+static ssize_t
+readv_file(int fd, const struct iovec *iov, int n)
+{
+	struct msghdr rest = {0};
+	struct iovs iovs;
+	ssize_t r, done = 0;
+
+	if (iovs_init(&iovs, iov, (size_t)n) == -1)
+		return -1;
+	rest.msg_iov = iovs.v;
+	rest.msg_iovlen = iovs.n;
+	do {
+		r = REAL(preadv2)(fd, rest.msg_iov, (int)rest.msg_iovlen, -1, RWF_NOWAIT);
+		if (r == -1 && would_block())
+			r = readv_offloaded(fd, rest.msg_iov, (int)rest.msg_iovlen);
+		else if (r == -1 && nowait_unknown(fd, GREEN_READ))
+			r = REAL(readv)(fd, rest.msg_iov, (int)rest.msg_iovlen);
+		if (r > 0) {
+			done += r;
+			green_msg_advance(&rest, (size_t)r);
+		}
+	} while (r > 0 && rest.msg_iovlen > 0);
+	iovs_fini(&iovs);
+	return done > 0 ? done : r;
+}
+
+static ssize_t
+green_readv(int fd, const struct iovec *iov, int n)
+{
+	struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+	size_t total = n > 0 && n <= IOV_MAX ? iov_total(iov, (size_t)n) : 0;
+
+	if (total == 0 || green_fd_is_nonblocking_known(fd))
+		return REAL(readv)(fd, iov, n);
+	switch (green_fd_kind(fd)) {
+	case FD_FILE:
+		return total < BIG_READ ? REAL(readv)(fd, iov, n) : readv_file(fd, iov, n);
+	case FD_SOCKET:
+		return recvmsg(fd, &msg, 0);
+	default:
+		return readv_stream(fd, iov, n);
+	}
 }
 
 HOOK ssize_t
@@ -484,48 +489,47 @@ readv(int fd, const struct iovec *iov, int n)
 	return on_green() ? green_readv(fd, iov, n) : REAL(readv)(fd, iov, n);
 }
 
+static ssize_t
+green_read(int fd, void *buf, size_t n)
+{
+	struct iovec iov = {buf, n};
+	enum fd_kind kind;
+
+	if (n == 0 || green_fd_is_nonblocking_known(fd))
+		return REAL(read)(fd, buf, n);
+	kind = green_fd_kind(fd);
+	if (kind == FD_SOCKET)
+		return recv(fd, buf, n, 0);
+	if (kind == FD_FILE)
+		return n < BIG_READ ? REAL(read)(fd, buf, n) : readv_file(fd, &iov, 1);
+	return readv_stream(fd, &iov, 1);
+}
+
 HOOK ssize_t
 read(int fd, void *buf, size_t n)
 {
-	struct iovec iov = {buf, n};
-
-	return on_green() ? green_readv(fd, &iov, 1) : REAL(read)(fd, buf, n);
+	return on_green() ? green_read(fd, buf, n) : REAL(read)(fd, buf, n);
 }
 
 /*
- * Without RWF_NOWAIT a socket has MSG_DONTWAIT. A pipe that is writable has room for one page:
- * more could block, so it goes in pieces. Others (terminals, devices) take what they are given.
+ * Without RWF_NOWAIT: a pipe that is writable has room for one page, and more could block, so it
+ * goes in pieces. Others (terminals, devices) take what they are given.
  */
 static ssize_t
 writev_polled(struct io *io, const struct iovec *iov, int n)
 {
-	struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
-	enum fd_kind kind = green_fd_kind(io->fd);
-	ssize_t r;
-
-	for (;;) {
-		while (!poll_now(io->fd, POLLOUT))
-			if (io_wait(io) == -1)
-				return -1;
-		if (kind != FD_SOCKET)
-			break;
-		r = REAL(sendmsg)(io->fd, &msg, MSG_DONTWAIT);
-		if (r != -1 || !would_block())
-			return r;
+	while (!poll_now(io->fd, POLLOUT))
 		if (io_wait(io) == -1)
 			return -1;
-	}
 	while (n > 1 && iov->iov_len == 0) {
 		iov++;
 		n--;
 	}
-	if (kind != FD_PIPE)
+	if (green_fd_kind(io->fd) != FD_PIPE)
 		return REAL(writev)(io->fd, iov, n);
 	return REAL(write)(
 	    io->fd, iov->iov_base, iov->iov_len < PIPE_BUF ? iov->iov_len : PIPE_BUF);
 }
-
-OFFLOADED_CALL(hook_offload, ssize_t, -1, writev, 3, int, fd, const struct iovec *, iov, int, n)
 
 /* One step: what could be written now, after waiting for room for some. */
 static ssize_t
@@ -539,19 +543,14 @@ writev_some(struct io *io, const struct iovec *iov, int n)
 			return r;
 		if (nowait_unknown(io->fd, GREEN_WRITE))
 			break;
-		if (!would_block())
-			return -1;
-		if (green_fd_kind(io->fd) == FD_FILE)
-			return writev_offloaded(io->fd, iov, n);
-		if (io_wait(io) == -1)
+		if (!would_block() || io_wait(io) == -1)
 			return -1;
 	}
-	return green_fd_kind(io->fd) == FD_FILE ? REAL(writev)(io->fd, iov, n)
-						: writev_polled(io, iov, n);
+	return writev_polled(io, iov, n);
 }
 
 static ssize_t
-green_writev(int fd, const struct iovec *iov, int n)
+writev_stream(int fd, const struct iovec *iov, int n)
 {
 	struct io io = {.fd = fd, .events = GREEN_WRITE};
 	struct msghdr rest = {0};
@@ -578,18 +577,40 @@ green_writev(int fd, const struct iovec *iov, int n)
 	return done;
 }
 
+static ssize_t
+green_writev(int fd, const struct iovec *iov, int n)
+{
+	struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n};
+	size_t total = n > 0 && n <= IOV_MAX ? iov_total(iov, (size_t)n) : 0;
+	enum fd_kind kind;
+
+	if (total == 0 || green_fd_is_nonblocking_known(fd) ||
+	    (kind = green_fd_kind(fd)) == FD_FILE)
+		return REAL(writev)(fd, iov, n);
+	return kind == FD_SOCKET ? sendmsg(fd, &msg, 0) : writev_stream(fd, iov, n);
+}
+
 HOOK ssize_t
 writev(int fd, const struct iovec *iov, int n)
 {
-	return on_green() && n > 0 ? green_writev(fd, iov, n) : REAL(writev)(fd, iov, n);
+	return on_green() ? green_writev(fd, iov, n) : REAL(writev)(fd, iov, n);
+}
+
+static ssize_t
+green_write(int fd, const void *buf, size_t n)
+{
+	struct iovec iov = {(void *)(uintptr_t)buf, n};
+	enum fd_kind kind;
+
+	if (n == 0 || green_fd_is_nonblocking_known(fd) || (kind = green_fd_kind(fd)) == FD_FILE)
+		return REAL(write)(fd, buf, n);
+	return kind == FD_SOCKET ? sendto(fd, buf, n, 0, NULL, 0) : writev_stream(fd, &iov, 1);
 }
 
 HOOK ssize_t
 write(int fd, const void *buf, size_t n)
 {
-	struct iovec iov = {(void *)(uintptr_t)buf, n};
-
-	return on_green() && n > 0 ? green_writev(fd, &iov, 1) : REAL(write)(fd, buf, n);
+	return on_green() ? green_write(fd, buf, n) : REAL(write)(fd, buf, n);
 }
 
 /* ---- other forms of the same ---- */
@@ -605,9 +626,8 @@ preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
 HOOK ssize_t
 pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
 {
-	return on_green() && offset == -1 && flags == 0 && n > 0
-		   ? green_writev(fd, iov, n)
-		   : REAL(pwritev2)(fd, iov, n, offset, flags);
+	return on_green() && offset == -1 && flags == 0 ? green_writev(fd, iov, n)
+							: REAL(pwritev2)(fd, iov, n, offset, flags);
 }
 
 HOOK int

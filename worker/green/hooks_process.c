@@ -227,13 +227,18 @@ pclose(FILE *fp)
 	int status = -1;
 	pid_t pid;
 
-	if (!on_green())
+	if (!on_green()) {
+		green_fd_forget(fileno(fp));
 		return REAL(pclose)(fp);
+	}
 	while (*pp != NULL && (*pp)->fp != fp)
 		pp = &(*pp)->next;
 	p = *pp;
-	if (p == NULL) /* an OS thread opened it */
-		return green_offload(real_pclose, &foreign) == -1 ? -1 : foreign.pid;
+	if (p == NULL) { /* an OS thread opened it */
+		green_fd_forget(fileno(fp));
+		(void)hook_offload(real_pclose, &foreign);
+		return foreign.pid;
+	}
 	*pp = p->next;
 	pid = p->pid;
 	free(p);

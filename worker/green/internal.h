@@ -117,6 +117,8 @@ int green_fd_wait_any(const struct pollfd *, unsigned long nfds, int64_t deadlin
 enum fd_kind { FD_FILE, FD_PIPE, FD_SOCKET, FD_OTHER };
 enum fd_kind green_fd_kind(int fd);
 int green_fd_flags(int fd); /* F_GETFL; -1 with errno */
+/* Without asking: whether it has been found to have O_NONBLOCK. */
+bool green_fd_is_nonblocking_known(int fd);
 /* When a call that begins now has to give up: SO_RCVTIMEO or SO_SNDTIMEO; GREEN_NEVER without. */
 int64_t green_fd_deadline(int fd, int option);
 /* Whether RWF_NOWAIT is unknown to it, for GREEN_READ or GREEN_WRITE. */
