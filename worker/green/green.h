@@ -226,7 +226,7 @@ uint64_t green_turn(void);
 
 /*
  * From any OS thread: if it is still that turn when the one that runs parks or yields, the rest of
- * its job goes on when nobody else can run: one turn of one such job in a pass of the loop.
+ * its job comes behind all others: one turn of one such job at the end of each pass of the loop.
  */
 void green_turn_defer(uint64_t turn);
 

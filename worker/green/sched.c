@@ -84,6 +84,16 @@ green_self(void)
 
 /* ---- switching ---- */
 
+/* It yields, or has parked: see green_turn_defer. */
+static inline void
+turn_over(struct green *g)
+{
+	uint64_t deferred = atomic_load_explicit(&green_turn_deferred, memory_order_relaxed);
+
+	if (__builtin_expect(green_turn() == deferred, 0))
+		g->deferred = true;
+}
+
 static void
 green_resume(struct green *g)
 {
@@ -95,10 +105,7 @@ green_resume(struct green *g)
 		atomic_load_explicit(&green_kick_wanted, memory_order_relaxed) != NULL, 0))
 		green_kick_due();
 	context_switch(&rt.loop, &g->context, g->identity.tp);
-	if (__builtin_expect(
-		green_turn() == atomic_load_explicit(&green_turn_deferred, memory_order_relaxed),
-		0))
-		g->deferred = true;
+	turn_over(g);
 	green_turn_add(1);
 	green_current = NULL;
 }
@@ -240,6 +247,7 @@ green_yield(void)
 
 	if (g == NULL)
 		return;
+	turn_over(g);
 	green_enqueue(g); /* as GREEN_RUNNING: a wake is kept for the next park */
 	green_suspend(g);
 }
