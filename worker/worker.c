@@ -28,6 +28,7 @@
 #include "worker/app/app.h"
 #include "worker/conn.h"
 #include "worker/crash.h"
+#include "worker/crowd.h"
 #include "worker/green/green.h"
 #include "worker/recycle.h"
 #include "worker/watch.h"
@@ -137,6 +138,7 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	worker_beat(w);
+	crowd_watch();
 	if (w->state == WORKER_SERVING &&
 	    recycle_due(&w->contract->settings, green_now() - w->serving_since, why, sizeof(why)))
 		worker_retire(w, why);

@@ -52,6 +52,8 @@ struct green_stats {
 	size_t busy;    /* that have a job */
 	size_t queued;  /* jobs that wait for a thread */
 	uint64_t switches;
+	uint64_t refused;  /* times that a thread could not be made */
+	int refused_error; /* and why, the last time: EAGAIN, ENOMEM */
 };
 
 /* Once in a process, on the OS thread that will run green_loop. 0, or -1 with errno. */

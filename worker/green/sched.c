@@ -27,6 +27,13 @@
 #define SURPLUS_SECS      10
 #define SPAWN_AT_ONCE     16
 #define SPAWN_RETRY_USECS 50000
+/*
+ * Who met the limit on tasks gives back that part of its threads, for so long: the application's
+ * forks and threads, other workers and the master have the same limit. Not who has only a few.
+ */
+#define LIMIT_SPARE 8
+#define LIMIT_SECS  60
+#define LIMIT_FEW   16
 
 struct event_base *green_base;
 pid_t green_loop_tid;
@@ -45,6 +52,10 @@ static struct {
 	    idle_low;          /* idle_low: least nidle since the last housekeeping */
 	unsigned surplus_secs; /* for how long there have been idle ones beyond max_idle */
 	size_t unborn;         /* created, their kernel half is still starting */
+	size_t limit;          /* no more threads for now than that; SIZE_MAX: no limit is known */
+	unsigned limit_secs;   /* for how long it still counts */
+	uint64_t refused;
+	int refused_error;
 	uint64_t switches;
 	bool stop;
 	void (*on_pass)(void *);
@@ -300,6 +311,13 @@ green_leave_idle(struct green *g)
 	rt.busy++;
 }
 
+/* Whether this thread is one too many. */
+static bool
+over_limit(void)
+{
+	return rt.threads > rt.limit;
+}
+
 /* A pooled thread's life, on its own stack: job after job, as long as none parks and some wait. */
 _Noreturn void
 green_main(void *arg)
@@ -308,12 +326,12 @@ green_main(void *arg)
 
 	atomic_store(&g->state, GREEN_RUNNING);
 	for (;;) {
-		struct green_job *job = job_take();
+		struct green_job *job = over_limit() ? NULL : job_take();
 
 		g->deferred = false;
 		if (job != NULL)
 			job->fn(job->arg);
-		else if (g->retiring)
+		else if (g->retiring || over_limit())
 			break;
 		else
 			green_go_idle(g);
@@ -332,23 +350,35 @@ green_born(struct green *g)
 	remote_push(&rt.born, g);
 }
 
+/* A limit on tasks or memory: the jobs wait for those that run. */
+static void
+spawn_refused(void)
+{
+	struct timeval tv = {0, SPAWN_RETRY_USECS};
+	size_t n = rt.threads + rt.unborn;
+
+	rt.refused++;
+	rt.refused_error = errno;
+	if (n > LIMIT_FEW) {
+		rt.limit = n - n / LIMIT_SPARE;
+		rt.limit_secs = LIMIT_SECS;
+	} else if (!evtimer_pending(&rt.retry, NULL)) {
+		evtimer_add(&rt.retry, &tv);
+	}
+}
+
 /*
  * Jobs wait and all threads are parked: have some more on their way. Not one for each job: most
- * jobs never park. On a limit, try again a little later.
+ * jobs never park.
  */
 static void
 spawn_threads(void)
 {
-	while (rt.unborn < rt.njobs && rt.unborn < SPAWN_AT_ONCE) {
-		struct green *g = NULL;
-
-		if (green_timers_reserve(rt.threads + rt.unborn + 1) == 0)
-			g = green_thread_new(rt.config.stack_size);
-		if (g == NULL) {
-			/* a limit: the jobs wait for those that run, and we try again */
-			struct timeval tv = {0, SPAWN_RETRY_USECS};
-			if (!evtimer_pending(&rt.retry, NULL))
-				evtimer_add(&rt.retry, &tv);
+	while (rt.unborn < rt.njobs && rt.unborn < SPAWN_AT_ONCE &&
+	       rt.threads + rt.unborn < rt.limit) {
+		if (green_timers_reserve(rt.threads + rt.unborn + 1) == -1 ||
+		    green_thread_new(rt.config.stack_size) == NULL) {
+			spawn_refused();
 			return;
 		}
 		rt.unborn++;
@@ -429,6 +459,10 @@ on_housekeeping(evutil_socket_t fd, short what, void *arg)
 		g->used = false;
 	}
 	join_dying(false);
+	if (rt.limit != SIZE_MAX && --rt.limit_secs == 0) {
+		rt.limit = SIZE_MAX;
+		spawn_threads();
+	}
 	if (rt.idle_low <= rt.config.max_idle)
 		rt.surplus_secs = 0;
 	else if (++rt.surplus_secs > SURPLUS_SECS)
@@ -644,6 +678,7 @@ green_init(struct event_base *base, const struct green_config *config)
 	TAILQ_INIT(&rt.idle);
 	TAILQ_INIT(&rt.dying);
 	rt.jobs_tail = &rt.jobs;
+	rt.limit = SIZE_MAX;
 	green_base = base;
 	green_loop_tid = gettid();
 	context_init();
@@ -686,4 +721,6 @@ green_get_stats(struct green_stats *s)
 	s->busy = rt.busy;
 	s->queued = rt.njobs;
 	s->switches = rt.switches;
+	s->refused = rt.refused;
+	s->refused_error = rt.refused_error;
 }
