@@ -195,6 +195,7 @@ crew_bury(struct master *m, size_t i, int status)
 	memmove(&m->children[i], &m->children[i + 1], (m->n - i - 1) * sizeof(c));
 	m->n--;
 	m->served += c.row->served;
+	m->blocked += c.row->blocked;
 	child_release(&c);
 	crew_mourn(m, &c, status);
 }

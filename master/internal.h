@@ -22,6 +22,7 @@ struct master {
 	struct status status;
 	struct upgrade upgrade;
 	uint64_t served;        /* requests that workers which are gone have answered */
+	uint64_t blocked;       /* likewise: that let no other run for too long */
 	char reload_error[200]; /* why the last reload failed; "" when it did not */
 	struct backoff backoff;
 	int signals;          /* owned: a signalfd */

@@ -17,7 +17,7 @@
 struct numbers {
 	size_t ready, new_ready; /* of any generation; of the current one */
 	size_t left;             /* children, whatever they do */
-	uint64_t in_flight, served;
+	uint64_t in_flight, served, blocked;
 	bool alive; /* one of the ready ones has shown life in time */
 };
 
@@ -25,13 +25,14 @@ static struct numbers
 numbers_take(const struct master *m, uint64_t now)
 {
 	uint64_t limit = (uint64_t)m->current->settings.timeout * BACKOFF_SECOND;
-	struct numbers n = {.left = m->n, .served = m->served};
+	struct numbers n = {.left = m->n, .served = m->served, .blocked = m->blocked};
 
 	for (size_t i = 0; i < m->n; i++) {
 		const struct child *c = &m->children[i];
 
 		n.in_flight += c->row->in_flight;
 		n.served += c->row->served;
+		n.blocked += c->row->blocked;
 		if (c->state != CHILD_READY)
 			continue;
 		n.ready++;
@@ -83,8 +84,9 @@ status_tell(struct master *m, const struct numbers *n, uint64_t now)
 		return;
 	memcpy(m->status.phase, phase, sizeof(phase));
 	m->status.numbers_at = now;
-	text = xasprintf("%s; %" PRIu64 " requests in flight, %" PRIu64 " answered", phase,
-	    n->in_flight, n->served);
+	text = xasprintf("%s; %" PRIu64 " requests in flight, %" PRIu64 " answered, %" PRIu64
+			 " blocked others",
+	    phase, n->in_flight, n->served, n->blocked);
 	notify_status(text);
 	free(text);
 }

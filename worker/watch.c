@@ -308,7 +308,7 @@ look_at_turn(void)
 	if (!idle)
 		return interval;
 	green_kick_at_turn(&w.kick);
-	return IDLE_NS;
+	return green_turn() == turn ? IDLE_NS : interval; /* one may have begun before that */
 }
 
 static void *

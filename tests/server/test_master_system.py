@@ -225,7 +225,7 @@ def test_no_notification_before_a_worker_is_ready(tmp_path):
 def test_the_status(tmp_path):
     notified, m = start_notified(tmp_path, app=None, wsgi_app="late=0.2", workers=2)
     with notified, m:
-        notified.next("STATUS", "^starting: no worker of 2 is ready yet; 0 requests in flight, 0 answered$")
+        notified.next("STATUS", "^starting: no worker of 2 is ready yet; 0 requests in flight, 0 answered, 0 blocked others$")
         notified.next("STATUS", "^2 of 2 workers ready; ")
         m.hup(workers=3)
         notified.next("STATUS", "^reloading: 1 of 3 new workers ready; ")

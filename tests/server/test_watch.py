@@ -165,6 +165,23 @@ def test_the_master_passes_it_on(serve):
     assert server.get("/").status == 200
 
 
+def test_workers_from_a_mold_are_watched(serve):
+    """preload_app: they are forked, and each has a watchdog of its own."""
+    server = serve("watch_cases:app", preload_app=True)
+    with requests(server, "/compute?0.5") as (c,):
+        assert c.response().status == 200
+    server.wait_log(r"GET /compute lets no other request run.*in compute")
+    with requests(server, "/sleep?600"):
+        def told():  # asked again while it has not begun to sleep
+            server.signal(DUMP)
+            reports = [report for report in blocks(server.log_text(), "1 with this stack") if "sleeps" in report[1]]
+            return reports and any(line.endswith("in app") for line in reports[0])
+
+        wait_for(told)
+        server.signal(signal.SIGQUIT)
+        assert server.process.wait(30) == 0
+
+
 @pytest.mark.parametrize("path, name", [("/compute?60", "compute"), ("/backtrack?40", "backtrack")])
 def test_a_timeout_tells_what_was_running(serve, path, name):
     server = serve("watch_cases:app", timeout=2)

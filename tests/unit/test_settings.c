@@ -138,6 +138,12 @@ test_natural_forms(void **state)
 	assert_int_equal(s.bind.n, 2);
 	assert_int_equal(s.stack_size, 300000);
 	settings_fini(&s);
+	s = settings_of("blocking_threshold = 0.25;");
+	assert_true(s.blocking_threshold * 4 == 1.0);
+	settings_fini(&s);
+	s = settings_of("blocking_threshold = 2;");
+	assert_true(s.blocking_threshold == 2.0);
+	settings_fini(&s);
 	s = settings_of("umask=0027; workers = 010; backlog = 08; # 010\n chdir = \"/007 008\";");
 	assert_int_equal(s.umask, 027);
 	assert_int_equal(s.workers, 10); /* whatever libconfig makes of the zero */
@@ -164,6 +170,10 @@ test_bad_files(void **state)
 	    {"workers = -1;", ":1: workers: -1 is out of range (1 to 1024)"},
 	    {"timeout = 1.5;", ":1: timeout: expected a whole number, found a fraction"},
 	    {"timeout = true;", ":1: timeout: expected a whole number, found true or false"},
+	    {"blocking_threshold = -0.1;",
+		":1: blocking_threshold: -0.1 is out of range (0 to 3600)"},
+	    {"blocking_threshold = \"1\";",
+		":1: blocking_threshold: expected seconds such as 2 or 0.1, found a string"},
 	    {"preload_app = 1;", ":1: preload_app: expected true or false, found a number"},
 	    {"bind = 8000;", ":1: bind: expected a string or a list of strings, found a number"},
 	    {"bind = { a = 1; };",
@@ -260,6 +270,8 @@ test_set_and_append(void **state)
 {
 	struct settings s = settings_of("bind = \"a\";");
 	struct settings_error error;
+	static const char *const bad[] = {
+	    "", ".", "1x", "-1", "nan", "1e400", "0x1", "1,5", "1.2.3"};
 
 	(void)state;
 	assert_int_equal(settings_set(&s, "workers", "7", "command line", &error), 0);
@@ -268,6 +280,10 @@ test_set_and_append(void **state)
 	assert_int_equal(settings_append(&s, "bind", "c", "command line", &error), 0);
 	assert_int_equal(s.bind.n, 2);
 	assert_string_equal(s.bind.items[1], "c");
+	assert_int_equal(settings_set(&s, "blocking_threshold", ".5", "x", &error), 0);
+	assert_true(s.blocking_threshold * 2 == 1.0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(settings_set(&s, "blocking_threshold", bad[i], "x", &error), -1);
 	assert_int_equal(settings_set(&s, "workers", "7x", "command line", &error), -1);
 	assert_string_equal(
 	    error.text, "command line: workers: expected a whole number, found \"7x\"");
