@@ -420,6 +420,9 @@ def os_fork(n):
     return n
 
 
+FORK = multiprocessing.get_context("fork")  # the default until Python 3.13
+
+
 def child(connection, n):
     time.sleep(WAIT)
     connection.send(n)
@@ -427,8 +430,8 @@ def child(connection, n):
 
 @case
 def process(n):
-    ours, theirs = multiprocessing.Pipe()
-    it = multiprocessing.Process(target=child, args=(theirs, n))
+    ours, theirs = FORK.Pipe()
+    it = FORK.Process(target=child, args=(theirs, n))
     it.start()
     theirs.close()
     value = ours.recv()
@@ -440,7 +443,7 @@ def process(n):
 
 @case
 def process_pool(n):
-    with multiprocessing.Pool(2) as pool:
+    with FORK.Pool(2) as pool:
         assert pool.map(abs, range(-10, 0)) == list(range(10, 0, -1))
         return pool.apply(abs, (-n,))
 

@@ -381,7 +381,7 @@ def sqlite_function():
 
 # ---- data that are deep ----
 
-DEEP = 20_000
+DEEP = 200_000
 BOTTOMLESS = 400_000
 
 
@@ -405,11 +405,6 @@ def dict_repr():
 @form
 def tuple_repr():
     return repr(nested(tuple))
-
-
-@overflow
-def tuple_hash():
-    return hash(nested(tuple, BOTTOMLESS))
 
 
 @form

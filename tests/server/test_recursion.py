@@ -58,7 +58,7 @@ class Crash:
         self.signal = re.findall(r"Worker \(pid:%d\) was sent (SIG\w+)!" % self.pid, self.log)
 
 
-@pytest.mark.parametrize("path", ["/tuple_hash", "/map_chain", "/methodcaller"])
+@pytest.mark.parametrize("path", ["/partial_chain", "/map_chain", "/methodcaller"])
 def test_an_overflow_of_the_stack_names_the_request_and_the_setting(tmp_path, path):
     crash = Crash(tmp_path, path)
     assert len(crash.lines) == 1, crash.log
@@ -72,8 +72,8 @@ def test_an_overflow_of_the_stack_names_the_request_and_the_setting(tmp_path, pa
 
 
 def test_a_smaller_stack_is_named_with_its_size(tmp_path):
-    crash = Crash(tmp_path, "/tuple_hash?secret", stack_size="512k")
-    assert crash.lines[0].startswith("Worker crashed in GET /tuple_hash: signal 11, SIGSEGV at 0x"), crash.log
+    crash = Crash(tmp_path, "/map_chain?secret", stack_size="512k")
+    assert crash.lines[0].startswith("Worker crashed in GET /map_chain: signal 11, SIGSEGV at 0x"), crash.log
     assert crash.lines[0].endswith(": C stack overflow, beyond stack_size = 524288")
 
 
