@@ -102,21 +102,23 @@ static sem_t sem;
 static char buf[64];
 
 /* What a call costs, as it is (hooked) and as libc's own: name, body with CALL(function). */
-#define BODIES                                                                                     \
-	BODY("send and recv on a socket", CALL(send)(sock[1], buf, 1, 0);                          \
-	     CALL(recv)(sock[0], buf, 1, 0))                                                       \
-	BODY("write and read on a socket", CALL(write)(sock[1], buf, 1);                           \
-	     CALL(read)(sock[0], buf, 1))                                                          \
-	BODY("recv of nothing, O_NONBLOCK", CALL(recv)(null_socket, buf, 1, 0))                    \
-	BODY("write to /dev/null", CALL(write)(null, buf, 1))                                      \
-	BODY("lseek and read of a file", lseek(file, 0, SEEK_SET); CALL(read)(file, buf, 64))      \
-	BODY("poll of what is ready", CALL(poll)(&writable, 1, 1000))                              \
-	BODY("open and close of a file", CALL(close)(CALL(openat)(AT_FDCWD, "/dev/null", O_RDWR))) \
-	BODY("fcntl, F_GETFL", CALL(fcntl)(null, F_GETFL))                                         \
-	BODY("mutex, lock and unlock", CALL(pthread_mutex_lock)(&mutex);                           \
-	     CALL(pthread_mutex_unlock)(&mutex))                                                   \
-	BODY("semaphore, post and wait", CALL(sem_post)(&sem); CALL(sem_wait)(&sem))               \
-	BODY("condition, signal", CALL(pthread_cond_signal)(&cond))                                \
+#define BODIES                                                                                \
+	BODY("send and recv on a socket", CALL(send)(sock[1], buf, 1, 0);                     \
+	     CALL(recv)(sock[0], buf, 1, 0))                                                  \
+	BODY("write and read on a socket", CALL(write)(sock[1], buf, 1);                      \
+	     CALL(read)(sock[0], buf, 1))                                                     \
+	BODY("recv of nothing, O_NONBLOCK", CALL(recv)(null_socket, buf, 1, 0))               \
+	BODY("write to /dev/null", CALL(write)(null, buf, 1))                                 \
+	BODY("lseek and read of a file", lseek(file, 0, SEEK_SET); CALL(read)(file, buf, 64)) \
+	BODY("poll of what is ready", CALL(poll)(&writable, 1, 1000))                         \
+	BODY("open and close", CALL(close)(CALL(openat)(AT_FDCWD, "/dev/null", O_RDWR)))      \
+	BODY("open for reading only, and close",                                              \
+	    CALL(close)(CALL(openat)(AT_FDCWD, "/etc/passwd", O_RDONLY)))                     \
+	BODY("fcntl, F_GETFL", CALL(fcntl)(null, F_GETFL))                                    \
+	BODY("mutex, lock and unlock", CALL(pthread_mutex_lock)(&mutex);                      \
+	     CALL(pthread_mutex_unlock)(&mutex))                                              \
+	BODY("semaphore, post and wait", CALL(sem_post)(&sem); CALL(sem_wait)(&sem))          \
+	BODY("condition, signal", CALL(pthread_cond_signal)(&cond))                           \
 	BODY("syscall(SYS_futex), wake", CALL(syscall)(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1))
 
 static struct pollfd writable = {.events = POLLOUT};
