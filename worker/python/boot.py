@@ -256,12 +256,94 @@ def begin_thread():
         sys.setprofile(threading.getprofile())
 
 
+def _drop_hubs():
+    """The loops that gevent and eventlet have made for this thread hold descriptors."""
+    gevent = sys.modules.get("gevent._hub_local")
+    hub = gevent.get_hub_if_exists() if gevent else None
+    if hub is not None:
+        hub.destroy(destroy_loop=True)
+    eventlet = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
+    hub = getattr(eventlet, "hub", None)
+    if hub is not None:
+        hub.abort(wait=True)
+        if hasattr(hub, "poll"):
+            hub.poll.close()
+
+
 def forget_thread():
     """A thread is about to end: drop what current_thread() made for it.
 
     Python 3.13 does so by itself; before it such entries stay for ever.
     """
     threading._active.pop(threading.get_ident(), None)
+    _drop_hubs()
+
+
+# Functions that replace blocking calls in the whole process by those of a library that cannot
+# know about our threads. Applications bring the calls from gunicorn -k gevent; here they do nothing.
+_patching = {
+    "gevent.monkey": lambda name: name.startswith("patch_") and name not in ("patch_item", "patch_module"),
+    "eventlet.patcher": lambda name: name == "monkey_patch",
+    "psycogreen.gevent": lambda name: name in ("patch_psycopg", "make_psycopg_green"),
+    "psycogreen.eventlet": lambda name: name in ("patch_psycopg", "make_psycopg_green"),
+}
+
+
+def _defuse(module):
+    """Put functions that do nothing in the place of those, and say so when one is called first."""
+
+    def harmless(name):
+        said = []
+
+        def function(*args, **kwargs):
+            if not said:
+                said.append(True)
+                log_info(  # noqa: F821 - of interpreter.c
+                    "%s.%s() did nothing: it is not needed here, blocking calls let other requests run as they are"
+                    % (module.__name__, name)
+                )
+            return True
+
+        function.__name__ = function.__qualname__ = name
+        return function
+
+    for name, value in list(vars(module).items()):
+        if callable(value) and _patching[module.__name__](name):
+            setattr(module, name, harmless(name))
+
+
+def _real_popen(gevent_subprocess):
+    """gevent's can watch children from Python's main thread only; the real one works in each request."""
+    import subprocess
+
+    gevent_subprocess.Popen = subprocess.Popen
+
+
+_after_import = {**dict.fromkeys(_patching, _defuse), "gevent.subprocess": _real_popen}
+
+
+class _Finder:
+    """Finds these modules as the others do, and changes them once they are loaded."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name not in _after_import:
+            return None
+        finders = [finder for finder in sys.meta_path if finder is not cls]
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
+        if spec is None or spec.loader is None:
+            return spec
+        load = spec.loader.exec_module
+
+        def load_and_change(module):
+            load(module)
+            _after_import[name](module)
+
+        spec.loader.exec_module = load_and_change
+        return spec
+
+
+sys.meta_path.insert(0, _Finder)
 
 
 def _forked():

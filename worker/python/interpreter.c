@@ -63,6 +63,24 @@ python_initialize(void)
 	return status;
 }
 
+/* log_info(text), for boot.py. */
+static PyObject *
+boot_log_info(PyObject *module, PyObject *text)
+{
+	const char *utf8 = PyUnicode_AsUTF8(text);
+
+	(void)module;
+	if (utf8 == NULL)
+		return NULL;
+	log_info("%s", utf8);
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef boot_functions[] = {
+    {"log_info", boot_log_info, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 /* threading must be imported here: before 3.13 its main thread is the one that does. */
 static int
 boot_import(void)
@@ -70,7 +88,8 @@ boot_import(void)
 	PyObject *code = Py_CompileString(boot_source, "<greenicorn>", Py_file_input);
 	PyObject *module = code == NULL ? NULL : PyImport_AddModule("_greenicorn"); /* borrowed */
 
-	if (module == NULL || PyModule_AddFunctions(module, serving_functions) == -1) {
+	if (module == NULL || PyModule_AddFunctions(module, serving_functions) == -1 ||
+	    PyModule_AddFunctions(module, boot_functions) == -1) {
 		Py_XDECREF(code);
 		return -1;
 	}

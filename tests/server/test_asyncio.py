@@ -1,0 +1,49 @@
+"""asyncio inside requests: fifty loops at once in one worker."""
+
+import os
+
+import pytest
+
+import harness
+from bursts import burst, numbers
+from harness import wait_for
+
+N, WAIT = 50, 0.2
+OVERLAP = 4  # times faster than one after another, at least
+
+CASES = [
+    "many_tasks", "executor", "to_thread", "timeouts", "streams", "subprocess_exec", "subprocess_kill", "getaddrinfo",
+    "blocking_in_a_coroutine", "loops_are_apart", "one_loop_kept", "to_sync", "to_async_beside", "signal_handlers",
+    "flask_async_view", "uvloop_sleep", "uvloop_streams", "uvloop_executor",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = harness.Server(tmp_path_factory.mktemp("asyncio"), "asyncio_cases:app")
+    yield server
+    server.finish()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fifty_at_once(server, case):
+    if case.startswith("uvloop"):
+        pytest.importorskip("uvloop")
+    results, took = burst(server, ["/%s?n=%d" % (case, i) for i in range(N)])
+    assert results == numbers(N)
+    assert took < N * WAIT / OVERLAP * harness.PATIENCE
+
+
+def descriptors(pid):
+    return len(os.listdir("/proc/%d/fd" % pid))
+
+
+def test_nothing_is_left(server):
+    """Loops, their descriptors and executors' threads end with their requests."""
+    pid = server.worker()
+    burst(server, ["/many_tasks?n=%d" % i for i in range(N)])
+    wait_for(lambda: descriptors(pid) < 60, 20)
+    before = descriptors(pid)
+    for case in ("many_tasks", "streams", "to_thread", "subprocess_exec"):
+        burst(server, ["/%s?n=%d" % (case, i) for i in range(N)])
+    wait_for(lambda: descriptors(pid) < before + 5, 20, "the end of descriptors")
