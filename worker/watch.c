@@ -236,6 +236,7 @@ dump(bool aborting)
 	report_dump(answered ? &w.snapshot : NULL, aborting);
 	if (aborting)
 		die(SIGABRT);
+	snapshot_clear(&w.snapshot);
 }
 
 static void
