@@ -4,7 +4,9 @@ Server is the real greenicorn; Connection a client that sees every byte. Postgre
 Redis are Debian's, private to the test session. Every wait has a deadline.
 """
 
+import functools
 import glob
+import json
 import os
 import pwd
 import re
@@ -15,6 +17,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 APPS = os.path.join(ROOT, "tests", "apps")
 BUILD = os.path.abspath(os.environ.get("GREENICORN_BUILD", os.path.join(ROOT, "build")))
@@ -23,6 +27,20 @@ WORKER = os.path.join(BUILD, "worker", "greenicorn-worker")
 # A sanitizer makes everything slower: deadlines, never expectations, are stretched by it.
 SANITIZED = "asan" in os.path.basename(BUILD)
 PATIENCE = 4 if SANITIZED else 1
+
+
+@functools.lru_cache
+def embedded_has(module):
+    """Whether the Python that the worker embeds can import it."""
+    with open(os.path.join(BUILD, "meson-info", "intro-buildoptions.json")) as f:
+        python = {option["name"]: option["value"] for option in json.load(f)}["python"]
+    return subprocess.run([python, "-c", "import " + module], capture_output=True).returncode == 0
+
+
+def needs(module):
+    """Skip this test where the embedded Python has no such module."""
+    if not embedded_has(module):
+        pytest.skip("the worker's Python has no " + module)
 
 
 def wait_for(condition, seconds=10, what="the condition"):

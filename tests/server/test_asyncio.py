@@ -6,7 +6,7 @@ import pytest
 
 import harness
 from bursts import burst, numbers
-from harness import wait_for
+from harness import needs, wait_for
 
 N, WAIT = 50, 0.2
 OVERLAP = 4  # times faster than one after another, at least
@@ -28,7 +28,7 @@ def server(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_fifty_at_once(server, case):
     if case.startswith("uvloop"):
-        pytest.importorskip("uvloop")
+        needs("uvloop")
     results, took = burst(server, ["/%s?n=%d" % (case, i) for i in range(N)])
     assert results == numbers(N)
     assert took < N * WAIT / OVERLAP * harness.PATIENCE

@@ -7,9 +7,8 @@ import pytest
 
 import harness
 from bursts import burst, numbers
-from harness import wait_for
+from harness import needs, wait_for
 
-pytest.importorskip("gevent")
 N, WAIT = 50, 0.2
 OVERLAP = 4  # times faster than one after another, at least
 
@@ -23,6 +22,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
+    needs("gevent")
     server = harness.Server(tmp_path_factory.mktemp("green"), "green_library_cases:app")
     yield server
     server.finish()
@@ -31,7 +31,7 @@ def server(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_fifty_at_once(server, case):
     if case.startswith("eventlet"):
-        pytest.importorskip("eventlet")
+        needs("eventlet")
     results, took = burst(server, ["/%s?n=%d" % (case, i) for i in range(N)])
     assert results == numbers(N)
     assert took < N * WAIT / OVERLAP * harness.PATIENCE
@@ -49,7 +49,7 @@ def descriptors(pid):
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_hubs_end_with_their_threads(server, library):
     """A burst makes a hub for each thread; when the pool shrinks the hubs and their descriptors go, too."""
-    pytest.importorskip(library)
+    needs(library)
     pid = server.worker()
     burst(server, ["/%s_sleep?n=%d" % (library, i) for i in range(300)], 60)
     widest = descriptors(pid)
@@ -58,6 +58,7 @@ def test_hubs_end_with_their_threads(server, library):
 
 
 def test_preloaded(serve):
+    needs("gevent")
     server = serve("green_library_cases:app", preload_app=True, wait=False)
     server.wait_log("Worker ready", 30)
     results, _ = burst(server, ["/gevent_spawn?n=%d" % i for i in range(N)])
@@ -75,8 +76,9 @@ def test_preloaded(serve):
     ],
 )
 def test_ways_to_patch(serve, tmp_path, line):
+    needs("gevent")
     if "eventlet" in line:
-        pytest.importorskip("eventlet")
+        needs("eventlet")
     (tmp_path / "patched.py").write_text(line + "\nfrom hello import app\nimport socket, threading, time, ssl\n"
         "assert socket.socket.__module__ == 'socket' and 'gevent' not in repr(threading.Lock)\n"
         "assert time.sleep.__module__ == 'time'\n")  # fmt: skip
