@@ -83,8 +83,8 @@ class Worker:
             time.sleep(0.05)
         if self.ending:
             sys.exit(0)
+        say("Worker ready")  # first: what the master does then is logged after it
         self.control.send(b"ready")
-        say("Worker ready")
         if "mute" in self.how:
             self.control.close()
 
