@@ -40,6 +40,7 @@ static struct {
 	pthread_t thread;
 	pid_t pid, loop_tid;
 	const struct green *main_green;
+	_Atomic bool serving;
 	_Atomic uint32_t kick; /* futex: the watchdog sleeps while it is 0 */
 	_Atomic unsigned requests;
 
@@ -51,7 +52,7 @@ static struct {
 
 	/* one green thread's turn */
 	int64_t seen_at, lasted; /* ns; lasted: as far as we have seen */
-	int64_t preempt_at; /* when it has lasted for so long */
+	int64_t preempt_at;      /* when it has lasted for so long */
 	bool counted;
 	struct blocked_report told;
 
@@ -214,7 +215,7 @@ wants_all(const struct green_view *v)
 static bool
 wants_blocking(const struct green_view *v)
 {
-	return v->running && v->green != w.main_green && green_turn() == w.turn;
+	return v->running && green_turn() == w.turn;
 }
 
 static bool
@@ -302,7 +303,7 @@ look_at_turn(void)
 		if (w.config.preempt > 0 && w.lasted >= w.preempt_at)
 			turn_preempt(turn);
 		if (w.config.blocking_threshold > 0 && w.lasted >= w.config.blocking_threshold &&
-		    !w.counted)
+		    !w.counted && atomic_load(&w.serving))
 			blocking_report();
 	}
 	w.seen_at = now;
@@ -391,6 +392,13 @@ void
 watch_main(void)
 {
 	w.main_green = green_self();
+}
+
+void
+watch_serving(bool serving)
+{
+	green_tag_set(NULL); /* a turn of its own for what follows */
+	atomic_store(&w.serving, serving);
 }
 
 /* ---- on the loop ---- */

@@ -644,8 +644,11 @@ main_green(void *arg)
 			worker_serve(w);
 		else
 			w->exit_code = WORKER_EXIT_FAILED;
-		if (w->exit_code == 0)
+		if (w->exit_code == 0) {
+			watch_serving(true);
 			worker_attend(w);
+			watch_serving(false);
+		}
 		w->ops->unload(w->app);
 	}
 	green_loop_stop();
