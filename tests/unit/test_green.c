@@ -363,6 +363,57 @@ test_pool_shrinks(void **state)
 	assert_true(stats.threads <= 10);
 }
 
+/* ---- signals that cannot be blocked ---- */
+
+static int
+deep_value(int depth)
+{
+	volatile char frame[300];
+
+	memset((char *)frame, depth, sizeof(frame));
+	if (depth > 0)
+		return deep_value(depth - 1) + frame[depth] - depth;
+	green_sleep_until(green_deadline(50 * MS));
+	return frame[0];
+}
+
+static void
+sleep_deep_inside(void *arg)
+{
+	int *sum = arg;
+
+	for (int i = 0; i < 4; i++)
+		*sum += deep_value(i * 30);
+}
+
+static void
+set_group_often(void *arg)
+{
+	int *failures = arg;
+
+	for (int i = 0; i < 20; i++) {
+		*failures += setgid(getgid()) != 0;
+		green_sleep_until(green_deadline(10 * MS));
+	}
+}
+
+/* setgid(2) in a process of threads runs a handler on each, also where a green thread lives. */
+static void
+test_what_must_run_on_all_threads_leaves_green_ones_alone(void **state)
+{
+	struct task t[41];
+	int sum[40] = {0}, failures = 0;
+
+	(void)state;
+	for (int i = 0; i < 40; i++)
+		task_start(&t[i], sleep_deep_inside, &sum[i]);
+	task_start(&t[40], set_group_often, &failures);
+	run_all();
+	assert_int_equal(failures, 0);
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(sum[i], 0);
+}
+
 /* ---- many, beyond a limit on tasks ---- */
 
 /* In a child, as a user for whom RLIMIT_NPROC counts, and who has no other process. */
@@ -620,6 +671,7 @@ main(void)
 	    CASE(test_each_has_its_own_identity),
 	    CASE(test_pool_reuses_and_ends_threads),
 	    CASE(test_pool_shrinks),
+	    CASE(test_what_must_run_on_all_threads_leaves_green_ones_alone),
 	    cmocka_unit_test(test_jobs_queue_when_no_thread_can_be_made),
 	    CASE(test_fd_wait),
 	    CASE(test_fd_wait_times_out),

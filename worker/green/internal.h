@@ -15,6 +15,9 @@
 /* Whether somebody asked to wake it, and whether it sleeps. See green_wake. */
 enum green_state { GREEN_RUNNING, GREEN_PARKED, GREEN_WOKEN };
 
+/* What the kernel half does; a futex. */
+enum green_half { HALF_STARTING, HALF_ASLEEP, HALF_RELEASED };
+
 struct green {
 	struct context context;   /* where it goes on */
 	struct identity identity; /* its pthread */
@@ -27,7 +30,7 @@ struct green {
 	bool used;     /* ran since the stack was last trimmed */
 	bool retiring;
 	bool exited;                    /* green_main is over: the kernel half may end */
-	_Atomic uint32_t release;       /* futex: the kernel half sleeps while it is 0 */
+	_Atomic uint32_t half;          /* enum green_half */
 	size_t timer;                   /* its place among those with a deadline; 0: none */
 	TAILQ_ENTRY(green) link;        /* on the run queue, the idle list or the dying list */
 	_Atomic(struct green *) remote; /* next on the list of those woken from other OS threads */
@@ -54,6 +57,8 @@ extern pid_t green_loop_tid;
 
 /* thread.c: the identity, a pthread whose kernel half parks */
 struct green *green_thread_new(size_t stack_size);
+/* From now on its stack is the green thread's. False: the kernel half does not sleep yet. */
+bool green_thread_start(struct green *);
 /* Let the kernel half end; then join (without waiting: EBUSY) and free. */
 void green_thread_release(struct green *);
 int green_thread_join(struct green *, bool wait);
@@ -63,6 +68,9 @@ void green_thread_trim(struct green *);
 void green_born(struct green *);
 _Noreturn void green_main(void *);
 void green_notify_loop(void);
+/* Be the loop's thread, on this stack, for a call that knows nothing of green threads: until
+ * context_wear(result). */
+void *green_lay_aside(void);
 
 /* timers.c: deadlines of parked ones. There must be room for as many (0, or -1 with errno). */
 int green_timers_reserve(size_t n);

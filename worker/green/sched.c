@@ -127,6 +127,15 @@ green_suspend(struct green *g)
 	context_switch(&g->context, &rt.loop, rt.loop_tp);
 }
 
+void *
+green_lay_aside(void)
+{
+	void *mine = context_thread_pointer();
+
+	context_wear(rt.loop_tp);
+	return mine;
+}
+
 static void
 green_enqueue(struct green *g)
 {
@@ -343,7 +352,7 @@ green_main(void *arg)
 	abort(); /* nobody switches to one that has exited */
 }
 
-/* On the kernel half's own OS thread. */
+/* On the kernel half's own OS thread, which sleeps at once. */
 void
 green_born(struct green *g)
 {
@@ -494,6 +503,11 @@ drain_remote(void)
 	}
 	for (g = remote_take(&rt.born); g != NULL; g = next) {
 		next = atomic_load_explicit(&g->remote, memory_order_relaxed);
+		if (!green_thread_start(g)) { /* it is just about to, and has told us before */
+			remote_push(&rt.born, g);
+			REAL(sched_yield)();
+			continue;
+		}
 		rt.unborn--;
 		rt.threads++;
 		rt.busy++;

@@ -6,10 +6,14 @@
  *
  *	high   thread control block, thread-local storage (glibc puts them here)
  *	       start_thread, half_main: the kernel half sleeps here
- *	       GAP, untouched: should a signal that cannot be blocked (glibc's
- *	         setuid broadcast) run on the kernel half, its frame lies here
  *	entry  the green thread's frames, down to
+ *	       ROOM: the kernel half's stack pointer is here while it sleeps
  *	low    the guard
+ *
+ * The kernel half sleeps with its stack pointer at the far end, where it
+ * stores nothing: should a signal that cannot be blocked (glibc's setuid
+ * broadcast) run on it, its frame lies there. So the first frames share a page with
+ * the thread control block.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -29,7 +33,9 @@
  */
 #define GUARD (1UL << 20)
 #define PAGE  4096
-#define GAP   (16 * 1024)
+#define ROOM  (16 * 1024)
+/* Beside the kernel half's own frame: the red zone of x86-64's ABI, and some. */
+#define BESIDE 256
 /* What a pooled thread keeps of its stack; deeper pages are given back. */
 #define KEEP (32 * 1024)
 
@@ -38,32 +44,49 @@ __thread bool green_tls_loop;
 __thread bool green_tls_vforked;
 
 /*
- * Sleep until *release is not 0. A raw system call: libc's syscall(3) would use
- * the stack below, which is another's by now.
+ * Store where the stack ends here, sleep with the stack pointer at `aside` until *half is
+ * HALF_RELEASED, and come back. The stack below is another's from HALF_ASLEEP on: nothing is
+ * called or stored there.
  */
 static inline void
-park_kernel_half(_Atomic uint32_t *release)
+half_sleep(_Atomic uint32_t *half, char *aside, char **end)
 {
-	while (atomic_load_explicit(release, memory_order_acquire) == 0) {
 #ifdef __x86_64__
-		long rc = SYS_futex;
-		register long timeout __asm__("r10") = 0;
-		__asm__ volatile("syscall"
-				 : "+a"(rc)
-				 : "D"(release), "S"(FUTEX_WAIT_PRIVATE), "d"(0), "r"(timeout)
-				 : "rcx", "r11", "memory");
+	register long timeout __asm__("r10") = 0;
+	__asm__ volatile("	movq %%rsp, (%[end])\n"
+			 "	movq %%rsp, %%rbx\n"
+			 "	movq %[aside], %%rsp\n"
+			 "	movl %[asleep], (%%rdi)\n"
+			 "1:	movl %[futex], %%eax\n"
+			 "	syscall\n"
+			 "	cmpl %[asleep], (%%rdi)\n"
+			 "	je 1b\n"
+			 "	movq %%rbx, %%rsp\n"
+			 :
+			 : "D"(half), "S"(FUTEX_WAIT_PRIVATE), "d"(HALF_ASLEEP),
+			 "r"(timeout), [aside] "r"(aside), [end] "r"(end),
+			 [asleep] "i"(HALF_ASLEEP), [futex] "i"(SYS_futex)
+			 : "rax", "rbx", "rcx", "r11", "cc", "memory");
 #else
-		register long nr __asm__("x8") = SYS_futex;
-		register long x0 __asm__("x0") = (long)release;
-		register long x1 __asm__("x1") = FUTEX_WAIT_PRIVATE;
-		register long x2 __asm__("x2") = 0;
-		register long x3 __asm__("x3") = 0;
-		__asm__ volatile("svc #0"
-				 : "+r"(x0)
-				 : "r"(nr), "r"(x1), "r"(x2), "r"(x3)
-				 : "memory");
+	register long nr __asm__("x8") = SYS_futex;
+	register long op __asm__("x1") = FUTEX_WAIT_PRIVATE;
+	register long asleep __asm__("x2") = HALF_ASLEEP;
+	register long timeout __asm__("x3") = 0;
+	__asm__ volatile("	mov x9, sp\n"
+			 "	str x9, [%[end]]\n"
+			 "	mov sp, %[aside]\n"
+			 "	stlr w2, [%[half]]\n"
+			 "1:	mov x0, %[half]\n"
+			 "	svc #0\n"
+			 "	ldar w10, [%[half]]\n"
+			 "	cmp w10, w2\n"
+			 "	b.eq 1b\n"
+			 "	mov sp, x9\n"
+			 :
+			 : "r"(nr), "r"(op), "r"(asleep),
+			 "r"(timeout), [half] "r"(half), [aside] "r"(aside), [end] "r"(end)
+			 : "x0", "x9", "x10", "cc", "memory");
 #endif
-	}
 }
 
 static void *
@@ -76,10 +99,8 @@ half_main(void *arg)
 	g->identity.tp = context_thread_pointer();
 	g->identity.thread = pthread_self();
 	g->identity.tid = (pid_t)syscall(SYS_gettid);
-	g->entry = (char *)(((uintptr_t)__builtin_frame_address(0) - GAP) & ~(uintptr_t)63);
-	context_make(&g->context, (char *)g->stack + GUARD, g->entry, green_main, g);
 	green_born(g);
-	park_kernel_half(&g->release);
+	half_sleep(&g->half, (char *)g->stack + GUARD + ROOM, &g->entry);
 	/* the green thread is over; what follows (destructors) runs as an OS thread */
 	green_tls_self = NULL;
 	green_tls_loop = false;
@@ -149,11 +170,21 @@ green_thread_new(size_t stack_size)
 	return g;
 }
 
+bool
+green_thread_start(struct green *g)
+{
+	if (atomic_load_explicit(&g->half, memory_order_acquire) != HALF_ASLEEP)
+		return false;
+	g->entry = (char *)(((uintptr_t)g->entry - BESIDE) & ~(uintptr_t)63);
+	context_make(&g->context, (char *)g->stack + GUARD, g->entry, green_main, g);
+	return true;
+}
+
 void
 green_thread_release(struct green *g)
 {
-	atomic_store_explicit(&g->release, 1, memory_order_release);
-	syscall(SYS_futex, &g->release, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	atomic_store_explicit(&g->half, HALF_RELEASED, memory_order_release);
+	syscall(SYS_futex, &g->half, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 int
