@@ -139,6 +139,9 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	worker_beat(w);
 	crowd_watch();
+	/* C libraries may have left Python's main thread something to do (Py_AddPendingCall) */
+	if (w->state == WORKER_SERVING)
+		green_wake(w->main_thread);
 	if (w->state == WORKER_SERVING &&
 	    recycle_due(&w->contract->settings, green_now() - w->serving_since, why, sizeof(why)))
 		worker_retire(w, why);

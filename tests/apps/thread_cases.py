@@ -360,6 +360,24 @@ def coroutine_waits_for_request(n):
 
 # ---- threads that C code makes ----
 
+@case
+def pending_calls(n):
+    """What a C library asks Python's main thread to do is done there, within seconds."""
+    done = []
+
+    @ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
+    def call(_):
+        done.append(threading.current_thread() is threading.main_thread())
+        return 0
+
+    assert ctypes.pythonapi.Py_AddPendingCall(call, None) == 0
+    end = time.monotonic() + LONG
+    while not done and time.monotonic() < end:
+        time.sleep(0.05)
+    assert done == [True]
+    return n
+
+
 CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int)
 if "TEST_LIBRARY" in os.environ:
     LIBRARY = ctypes.CDLL(os.environ["TEST_LIBRARY"])

@@ -70,6 +70,10 @@ def test_names(server, path, name):
             assert c.response().text == (answer or str(server.worker()))
 
 
+def test_calls_that_wait_for_the_main_thread(server):
+    assert server.get("/pending_calls?n=1", timeout=30).text == "1"
+
+
 def test_the_native_thread_is_the_loops(server):
     native, pid = server.get("/native_id").text.split()
     assert native == pid == str(server.worker())

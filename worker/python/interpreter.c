@@ -213,7 +213,8 @@ interpreter_signals(void)
 
 	while (read(signal_fd, numbers, sizeof(numbers)) > 0)
 		; /* which ones, Python knows */
-	while (PyErr_CheckSignals() == -1) {
+	/* and what C libraries want done on the main thread (Py_AddPendingCall) */
+	while (Py_MakePendingCalls() == -1) {
 		exception = error_take();
 		signal_handler_raised(exception);
 		Py_DECREF(exception);
