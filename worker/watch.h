@@ -35,13 +35,15 @@ int watch_stack_fd(void);
  */
 void watch_signals(void);
 
-/* On the main green thread: while it only waits for the application's signals, it is not told of. */
+/* On the main green thread: while it only waits for the application's signals, it is not told of.
+ */
 void watch_main(void);
 
 /* On the main green thread: there are requests now, or no more, which could be blocked. */
 void watch_serving(bool);
 
-/* On the loop, about once a second: look for a deadlock, and report it; whether there is a new one. */
+/* On the loop, about once a second: look for a deadlock, and report it; whether there is a new one.
+ */
 bool watch_deadlocks(void);
 
 #endif
