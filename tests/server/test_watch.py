@@ -55,12 +55,12 @@ def test_what_blocks_is_reported_once(path, function):
         for _ in range(2):
             with requests(w, path) as (c,):
                 assert c.response().status == 200
-        w.wait_row(blocked=2, seconds=20)
-        log = w.log()
-        assert log.count("lets no other request run") == 1, log
-        report = block(log, "lets no other request run")
+        # on a busy machine more may seem to block, in other places
+        wait_for(lambda: w.row()["blocked"] >= 2, 20)
         name = path.partition("?")[0]
-        assert re.search(r"\[WARNING\] GET %s lets .* for \d\.\d\d s so far" % name, report[0])
+        told = r"\[WARNING\] GET %s lets no other request run, for \d+\.\d\d s so far .* in %s$" % (name, function)
+        assert len(re.findall(told, w.log(), re.M)) == 1, w.log()
+        report = block(w.log(), told)
         assert re.search(r'watch_cases.py", line \d+ in %s$' % function, report[0])
         assert any(line.endswith("in app") for line in report), report
 
@@ -192,11 +192,11 @@ def test_a_timeout_tells_what_was_running(serve, path, name):
             c.response()
         server.wait_log(r"50 with this stack", 20)
         wait_for(lambda: server.ready_workers() not in ([], [pid]), 20)
+        server.wait_log(r"Worker \(pid:%d\) was sent SIGABRT!" % pid, 20)
     log = server.log_text()
     report = block(log, r"Worker timeout \(pid:%d\): it was running GET %s" % (pid, path.partition("?")[0]))
     assert "[CRITICAL]" in report[0] and any("in " + name in line for line in report)
     assert "Stacks (pid:%d): 51 requests in flight" % pid in log
-    assert "Worker (pid:%d) was sent SIGABRT!" % pid in log
     assert server.get("/").status == 200
     open(server.log, "w").close()  # the abort was asked for
 

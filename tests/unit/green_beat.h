@@ -55,7 +55,7 @@ run_beside_beat(void (*fn)(void *), void *arg)
 	task_start(&beat_task, beat, NULL);
 	task_start(&t, beside_main, &b);
 	run_all();
-	if (b.beats < 4)
+	if (b.beats < 2) /* some ten where the machine has time for them, one if the call blocks */
 		fail_msg("the worker stood still: %d beats", b.beats);
 }
 
