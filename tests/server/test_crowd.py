@@ -1,4 +1,4 @@
-"""More requests at once than there may be threads, or memory: they wait in order, and all are answered."""
+"""Requests by the hundreds and thousands at once: limits, and memory."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import resource
 import pytest
 
 import harness
+import slow_database
 from bursts import Client, burst, numbers
 
 UID = 64990  # of nobody else
@@ -75,3 +76,65 @@ def test_a_request_may_wait_for_one_that_has_no_thread_yet(crowded):
     paths = ["/%s?n=%d" % ("sleep" if i % 10 else "myself", i) for i in range(400)]
     assert burst(server, paths)[0] == numbers(400)
     server.wait_log("Requests wait for others")
+
+
+# ---- memory ----
+
+
+def rss_of(pid):
+    """KiB."""
+    with open("/proc/%d/smaps_rollup" % pid) as f:
+        return int(re.search(r"^Rss:\s*(\d+) kB", f.read(), re.M).group(1))
+
+
+def large_requests(server, n):
+    """The worker's RSS while so many requests wait deep inside with memory of their own."""
+    server.get("/gate/close")
+    client = Client(server, ["/large?n=%d" % i for i in range(n)])
+    harness.wait_for(lambda: server.get("/inside").text == str(n), 30, "all requests inside")
+    most = rss_of(server.worker())
+    server.get("/gate/open")
+    assert client.results(60)[0] == numbers(n)
+    return most
+
+
+@pytest.mark.skipif(harness.SANITIZED, reason="a sanitizer keeps freed memory for a while")
+def test_memory_goes_back_after_a_burst(serve):
+    server = serve("crowd_app:app", env={"TEST_LOG": os.devnull}, worker_connections=2000)
+    pid = server.worker()
+    large_requests(server, 60)  # the threads that are kept, and what Python needs once
+    before = rss_of(pid)
+    most = large_requests(server, 800)
+    assert most > before + 800 * 100  # each has its 100 kB
+    harness.wait_for(lambda: rss_of(pid) < before * 1.2, 60, "less than 1.2 times %d KiB, after %d" % (before, most))
+    assert int(status_of(pid)["Threads"]) < 100
+
+
+def parked_requests(serve, n):
+    """KiB of RSS for each of n requests that wait for a database."""
+    with slow_database.running() as database:
+        env = {"TEST_LOG": os.devnull, "TEST_DATABASE": str(database.port)}
+        server = serve("crowd_app:bare", env=env, worker_connections=n + 100)
+        assert server.get("/inside").text == "0"
+        before = rss_of(server.worker())
+        client = Client(server, ["/query?n=%d" % i for i in range(n)])
+        harness.wait_for(lambda: database.asked() == n, 60, "all queries")
+        assert server.get("/inside").text == str(n)
+        each = (rss_of(server.worker()) - before) / n
+        database.release()
+        assert client.results(60 * harness.PATIENCE)[0] == numbers(n)
+    return each
+
+
+@pytest.mark.skipif(harness.SANITIZED, reason="a sanitizer has memory of its own for each thread")
+def test_memory_of_requests_that_wait_for_a_database(serve):
+    n = 2000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3 * n:  # the worker has two for each
+        pytest.skip("ulimit -Hn is %d" % hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3 * n), hard))
+    try:
+        each = parked_requests(serve, n)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert 8 < each < 24

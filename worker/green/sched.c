@@ -7,6 +7,7 @@
  * thread: the others go through a lock-free list and an eventfd.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -51,9 +52,11 @@ static struct {
 	size_t threads, busy, nidle,
 	    idle_low;          /* idle_low: least nidle since the last housekeeping */
 	unsigned surplus_secs; /* for how long there have been idle ones beyond max_idle */
-	size_t unborn;         /* created, their kernel half is still starting */
-	size_t limit;          /* no more threads for now than that; SIZE_MAX: no limit is known */
-	unsigned limit_secs;   /* for how long it still counts */
+	bool shrinking;        /* some of those have ended since memory was given back */
+	struct green_job trim;
+	size_t unborn;       /* created, their kernel half is still starting */
+	size_t limit;        /* no more threads for now than that; SIZE_MAX: no limit is known */
+	unsigned limit_secs; /* for how long it still counts */
 	uint64_t refused;
 	int refused_error;
 	uint64_t switches;
@@ -450,9 +453,45 @@ join_dying(bool wait)
 	}
 }
 
+static void
+trim(void *arg)
+{
+	(void)arg;
+	(void)malloc_trim(0);
+}
+
+/* On a green thread, for a helper: it takes milliseconds. */
+static void
+trim_main(void *arg)
+{
+	(void)green_offload(trim, arg);
+}
+
 /*
- * Once a second: give back what idle threads used of their stacks, and, when more have been idle
- * for a while than are kept, end half of those that were not needed since the last round.
+ * Some have been idle for longer than is good: end half of those that were not needed since the
+ * last round. After the last of them give back what malloc has kept of a burst; libc does so of
+ * itself only at the top of its heaps.
+ */
+static void
+pool_shrink(void)
+{
+	if (rt.idle_low > rt.config.max_idle) {
+		if (++rt.surplus_secs <= SURPLUS_SECS)
+			return;
+		green_retire_idle((rt.idle_low - rt.config.max_idle + 1) / 2);
+		rt.shrinking = true;
+		return;
+	}
+	rt.surplus_secs = 0;
+	if (!rt.shrinking || !TAILQ_EMPTY(&rt.dying))
+		return;
+	rt.shrinking = false;
+	rt.trim = (struct green_job){.fn = trim_main};
+	green_run(&rt.trim);
+}
+
+/*
+ * Once a second: give back what idle threads used of their stacks, and end those that nobody needs.
  */
 static void
 on_housekeeping(evutil_socket_t fd, short what, void *arg)
@@ -472,10 +511,7 @@ on_housekeeping(evutil_socket_t fd, short what, void *arg)
 		rt.limit = SIZE_MAX;
 		spawn_threads();
 	}
-	if (rt.idle_low <= rt.config.max_idle)
-		rt.surplus_secs = 0;
-	else if (++rt.surplus_secs > SURPLUS_SECS)
-		green_retire_idle((rt.idle_low - rt.config.max_idle + 1) / 2);
+	pool_shrink();
 	rt.idle_low = rt.nidle;
 }
 
