@@ -5,6 +5,7 @@ import re
 import threading
 import time
 import urllib.error
+import urllib.error
 import urllib.request
 
 import pytest
@@ -14,8 +15,13 @@ import harness
 
 def fetch(server, path, data=None, headers=()):
     call = urllib.request.Request(server.url(path), data=data, headers=dict(headers))
-    with urllib.request.urlopen(call, timeout=30) as answer:
-        return answer.read()
+    try:
+        with urllib.request.urlopen(call, timeout=30) as answer:
+            return answer.read()
+    except urllib.error.HTTPError as error:
+        if error.code != 500:
+            raise
+        raise AssertionError("%s, and the log:\n%s" % (error, server.log_text()[-5000:])) from None
 
 
 def in_parallel(function, n):
