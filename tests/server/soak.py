@@ -1,7 +1,7 @@
 """soak.py MINUTES: all drivers of drivers_app.py at random, by users that never pause, in one worker.
 
-The worker must stay the same one, answer every request rightly, and be after all this as big as
-after its warming up, with the same descriptors. ./dev test soak runs it with sanitizers.
+The worker must stay the same one, answer every request rightly, and be at the end as big as
+after its warming up, with the same descriptors.
 """
 
 import os
@@ -20,7 +20,7 @@ from services import Services
 USERS = 20
 WAIT = 0.1
 WARM = 0.3  # of the time: until then allocators and pools may grow
-GROWTH = 1.1
+GROWTH = 1.05
 CASES = [driver.case for driver in drivers.DRIVERS if not drivers.missing(driver)]
 
 
@@ -61,40 +61,38 @@ def resident(pid):
         return int(re.search(r"VmRSS:\s*(\d+)", f.read()).group(1)) / 1024
 
 
-class Use:
-    """What the worker has while nothing runs: the least of some seconds, since connections close by and by."""
-
-    def __init__(self, pid):
-        self.resident, self.descriptors = float("inf"), float("inf")
-        for _ in range(20):
-            time.sleep(0.5)
-            self.resident = min(self.resident, resident(pid))
-            self.descriptors = min(self.descriptors, len(os.listdir("/proc/%d/fd" % pid)))
-
-    def __str__(self):
-        return "%.0f MiB, %d descriptors" % (self.resident, self.descriptors)
+def descriptors(pid):
+    """While nothing runs: the least of some seconds, since connections close by and by."""
+    counts = []
+    for _ in range(20):
+        time.sleep(0.5)
+        counts.append(len(os.listdir("/proc/%d/fd" % pid)))
+    return min(counts)
 
 
-def run_for(server, seconds):
-    """The number of answers."""
-    pid, users, end = server.worker(), Users(server), time.monotonic() + seconds
-    while time.monotonic() < end and not users.failures:
-        time.sleep(min(30, max(0, end - time.monotonic())))
-        print("%8d answers, %4.0f MiB" % (users.answers, resident(pid)), flush=True)
-    users.stop()
-    return users.answers
+class Phase:
+    """Some seconds of this: how many answers, how big the worker was in the second half, its descriptors at the end."""
+
+    def __init__(self, name, server, seconds):
+        pid, users, sizes = server.worker(), Users(server), []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not users.failures:
+            time.sleep(1)
+            sizes.append(resident(pid))
+            if len(sizes) % 30 == 0:
+                print("%8d answers, %4.0f MiB" % (users.answers, sizes[-1]), flush=True)
+        users.stop()
+        self.answers, self.resident, self.descriptors = users.answers, max(sizes[len(sizes) // 2 :]), descriptors(pid)
+        print("%s: %d answers in %.0f s, %.0f MiB, %d descriptors"
+              % (name, self.answers, seconds, self.resident, self.descriptors), flush=True)  # fmt: skip
 
 
 def soak(server, seconds):
     pid = server.worker()
     for case in CASES:  # pools are as full as they can become
         burst(server, ["/%s?n=%d" % (case, i) for i in range(2 * USERS)], 60)
-    answers = run_for(server, seconds * WARM)
-    before = Use(pid)
-    print("warm: %s" % before, flush=True)
-    answers += run_for(server, seconds * (1 - WARM))
-    after = Use(pid)
-    print("end:  %s, after %d answers in %.0f s" % (after, answers, seconds))
+    before = Phase("warm", server, seconds * WARM)
+    after = Phase("end", server, seconds * (1 - WARM))
     assert server.worker() == pid, "the worker was replaced"
     assert after.resident < before.resident * GROWTH, "it grows"
     assert after.descriptors <= before.descriptors, "descriptors are left open"
@@ -108,8 +106,8 @@ def main(minutes):
             started.append(redis := harness.Redis(folder))
             started.append(services := Services(folder, WAIT, postgres, redis))
             server = harness.Server(folder, "drivers_app:app", env=services.env, start=False)
-            if harness.SANITIZED:  # or what is freed counts as growth, until there is 256 MiB of it
-                server.env["ASAN_OPTIONS"] += ":quarantine_size_mb=8"
+            if harness.SANITIZED:  # keeps what is freed, 256 MiB and a MiB for each thread, and who asked for it
+                server.env["ASAN_OPTIONS"] += ":quarantine_size_mb=8:thread_local_quarantine_size_kb=16:malloc_context_size=2"
             server.start()
             try:
                 soak(server, minutes * 60)
