@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 
 import pytest
 
@@ -28,10 +29,16 @@ class Installation:
         self.service = self.path("systemdunitdir", "greenicorn.service")
         self.socket = self.path("systemdunitdir", "greenicorn.socket")
         self.pages = [self.path("mandir", page) for page in PAGES]
+        self.module = self.module_path()
         self.programs = [os.path.join(self.bin, name) for name in ("greenicorn", "greenicorn-worker")]
 
     def path(self, option, *names):
         return os.path.join(self.options["prefix"], self.options[option], *names)
+
+    def module_path(self):
+        """Where the Python that was embedded finds it."""
+        options = subprocess.check_output([MESON, "introspect", "--installed", harness.BUILD])
+        return next(path for path in json.loads(options).values() if path.endswith("/greenicorn.py"))
 
     def real(self, path):
         return self.folder + path
@@ -68,6 +75,7 @@ def print_config(server, *args):
 
 def test_these_files_and_no_others(installed):
     expected = {path: 0o755 for path in installed.programs}
+    expected[installed.module] = 0o644
     templates = [path.replace("greenicorn.", "greenicorn@.") for path in (installed.service, installed.socket)]
     for path in [installed.sysconf, installed.service, installed.socket, *templates, *installed.pages]:
         expected[path] = 0o644
@@ -77,6 +85,14 @@ def test_these_files_and_no_others(installed):
             path = os.path.join(folder, name)
             found[path[len(installed.folder) :]] = stat.S_IMODE(os.stat(path).st_mode)
     assert found == expected
+
+
+def test_python_finds_the_module(installed):
+    """Below another prefix than Python's own it must be told where."""
+    program = "import greenicorn; print(greenicorn.spawn(int, '7').result())"
+    env = dict(os.environ, PYTHONPATH=os.path.dirname(installed.real(installed.module)))
+    command = [sys.executable, "-B", "-c", program]
+    assert subprocess.check_output(command, env=env, text=True) == "7\n"
 
 
 def test_the_master_finds_its_worker(installed, server):

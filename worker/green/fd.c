@@ -273,8 +273,10 @@ os_thread_wait(int fd, int events, int64_t deadline)
 	return rc == 1 ? 0 : -1;
 }
 
-int
-green_fd_wait(int fd, int events, int64_t deadline)
+typedef int park_fn(enum green_on, uintptr_t object, int64_t deadline);
+
+static int
+fd_wait(int fd, int events, int64_t deadline, park_fn *park)
 {
 	struct fd_waiter w = {.green = green_tls_self, .events = events};
 	struct fd_entry *e;
@@ -287,17 +289,26 @@ green_fd_wait(int fd, int events, int64_t deadline)
 		return -1;
 	TAILQ_INSERT_TAIL(&e->waiters, &w, link);
 	while (rc == 0 && !w.ready)
-		rc = green_park_on(
+		rc = park(
 		    events & GREEN_READ ? GREEN_ON_READ : GREEN_ON_WRITE, (uintptr_t)fd, deadline);
 	TAILQ_REMOVE(&e->waiters, &w, link);
 	if (w.closed) {
 		errno = EBADF;
 		return -1;
 	}
-	if (w.ready)
-		return 0;
-	errno = ETIMEDOUT;
-	return -1;
+	return w.ready ? 0 : -1;
+}
+
+int
+green_fd_wait(int fd, int events, int64_t deadline)
+{
+	return fd_wait(fd, events, deadline, green_park_on);
+}
+
+int
+green_fd_wait_interruptibly(int fd, int events, int64_t deadline)
+{
+	return fd_wait(fd, events, deadline, green_park_interruptibly);
 }
 
 int
@@ -500,10 +511,11 @@ green_fd_wait_any(const struct pollfd *fds, nfds_t nfds, int64_t deadline)
 	for (n = 0; n < nfds && rc == 0; n++)
 		rc = poll_register(&ws[n], &fds[n]);
 	if (rc == 0 && nfds == 1)
-		rc = green_park_on(ws[0].events & GREEN_READ ? GREEN_ON_READ : GREEN_ON_WRITE,
+		rc = green_park_interruptibly(
+		    ws[0].events & GREEN_READ ? GREEN_ON_READ : GREEN_ON_WRITE,
 		    (uintptr_t)fds[0].fd, deadline);
 	else if (rc == 0)
-		rc = green_park_on(
+		rc = green_park_interruptibly(
 		    nfds == 0 ? GREEN_ON_TIME : GREEN_ON_DESCRIPTORS, (uintptr_t)nfds, deadline);
 	else if (errno == EBADF)
 		rc = 0; /* closed meanwhile: the next try says so */

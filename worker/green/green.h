@@ -72,7 +72,7 @@ void green_loop_stop(void);
 /* fn(arg) at the end of each pass of the loop, when no green thread is runnable there. */
 void green_on_pass(void (*fn)(void *arg), void *arg);
 
-/* Run job->fn(job->arg) on a green thread, soon. */
+/* Run job->fn(job->arg) on a green thread, soon. From any OS thread. */
 void green_run(struct green_job *);
 
 /* The green thread that this code runs on; NULL on the loop itself or an OS thread. */
@@ -121,6 +121,20 @@ void green_wake(struct green *);
 
 /* Sleep; 0, or -1 with EINTR never: hooks.c has the libc forms. */
 void green_sleep_until(int64_t deadline);
+
+/*
+ * From now on that many waits of g fail with ECANCELED, the one it is in first; 0: no more. From
+ * any OS thread. Only waits of descriptors, children and time; and, while the thread itself says
+ * that it expects so, epoll_wait, and semaphores with a deadline: those with ETIMEDOUT. Saying so
+ * or the contrary returns whether a wait has failed that way since the last time.
+ */
+void green_interrupt(struct green *, int waits);
+bool green_expect_interrupts(bool);
+
+/* fn(arg) from the loop at that time, once; NULL with errno. To be freed in any case. */
+struct green_alarm;
+struct green_alarm *green_alarm_new(int64_t at, void (*fn)(void *arg), void *arg);
+void green_alarm_free(struct green_alarm *);
 
 int64_t green_now(void);
 /* now + ns without overflow; ns < 0 gives GREEN_NEVER. */

@@ -54,7 +54,7 @@ io_wait(struct io *io)
 		if (hook_pause(&io->round, io->deadline))
 			return 0;
 		errno = ETIMEDOUT;
-	} else if (green_fd_wait(io->fd, io->events, io->deadline) == 0)
+	} else if (green_fd_wait_interruptibly(io->fd, io->events, io->deadline) == 0)
 		return 0;
 	if (errno == ETIMEDOUT)
 		errno = EAGAIN;

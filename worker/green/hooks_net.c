@@ -12,7 +12,7 @@ connect_finish(int fd, int64_t deadline)
 	socklen_t len = sizeof(err);
 
 	while (REAL(poll)(&p, 1, 0) == 0)
-		if (green_fd_wait(fd, GREEN_WRITE, deadline) == -1) {
+		if (green_fd_wait_interruptibly(fd, GREEN_WRITE, deadline) == -1) {
 			if (errno == ETIMEDOUT)
 				errno = EINPROGRESS; /* what SO_SNDTIMEO gives (socket(7)) */
 			return -1;
@@ -91,7 +91,7 @@ green_accept(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 		return REAL(accept4)(fd, addr, len, flags);
 	deadline = green_fd_deadline(fd, SO_RCVTIMEO);
 	while (REAL(poll)(&p, 1, 0) == 0) {
-		if (green_fd_wait(fd, GREEN_READ, deadline) == 0)
+		if (green_fd_wait_interruptibly(fd, GREEN_READ, deadline) == 0)
 			continue;
 		if (errno == ETIMEDOUT)
 			errno = EAGAIN;

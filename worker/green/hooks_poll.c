@@ -199,13 +199,17 @@ HOOK_ALIAS(__select, select)
 
 /* ---- epoll: an epoll set is itself a descriptor that becomes readable ---- */
 
+/* Event loops in C (libev, libuv) abort when it fails: interrupted only for the interpreter itself.
+ */
 static int
 green_epoll(int fd, struct epoll_event *events, int n, int64_t deadline)
 {
+	int (*wait)(int, int, int64_t) =
+	    green_tls_self->expects_interrupts ? green_fd_wait_interruptibly : green_fd_wait;
 	int rc;
 
 	while ((rc = REAL(epoll_wait)(fd, events, n, 0)) == 0)
-		if (green_fd_wait(fd, GREEN_READ, deadline) == -1)
+		if (wait(fd, GREEN_READ, deadline) == -1)
 			return errno == ETIMEDOUT ? REAL(epoll_wait)(fd, events, n, 0) : -1;
 	return rc;
 }

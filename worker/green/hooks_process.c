@@ -23,12 +23,18 @@ pidfd_of(idtype_t type, id_t id, int options)
 	return (int)syscall(SYS_pidfd_open, (pid_t)id, 0);
 }
 
-/* A child may have ended when this returns. */
-static void
+/* A child may have ended when this returns 0; -1 with ECANCELED. */
+static int
 child_wait(int pidfd, unsigned *round)
 {
-	if (pidfd == -1 || green_fd_wait(pidfd, GREEN_READ, GREEN_NEVER) == -1)
-		(void)hook_pause(round, GREEN_NEVER);
+	if (pidfd == -1)
+		errno = ENOSYS;
+	else if (green_fd_wait_interruptibly(pidfd, GREEN_READ, GREEN_NEVER) == 0)
+		return 0;
+	if (errno == ECANCELED)
+		return -1;
+	(void)hook_pause(round, GREEN_NEVER);
+	return 0;
 }
 
 static void
@@ -56,8 +62,8 @@ wait4(pid_t pid, int *status, int options, struct rusage *usage)
 	/* WUNTRACED is WSTOPPED, WEXITED is implied here */
 	pidfd = pidfd_of(pid > 0 ? P_PID : P_ALL, (id_t)pid, options | WEXITED);
 	do
-		child_wait(pidfd, &round);
-	while ((rc = REAL(wait4)(pid, status, options | WNOHANG, usage)) == 0);
+		rc = child_wait(pidfd, &round);
+	while (rc == 0 && (rc = REAL(wait4)(pid, status, options | WNOHANG, usage)) == 0);
 	pidfd_close(pidfd);
 	return rc;
 }
@@ -99,8 +105,9 @@ waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 		return rc;
 	pidfd = pidfd_of(type, id, options);
 	do
-		child_wait(pidfd, &round);
-	while ((rc = REAL(waitid)(type, id, si, options | WNOHANG)) == 0 && si->si_pid == 0);
+		rc = child_wait(pidfd, &round);
+	while (rc == 0 && (rc = REAL(waitid)(type, id, si, options | WNOHANG)) == 0 &&
+	       si->si_pid == 0);
 	pidfd_close(pidfd);
 	return rc;
 }
@@ -154,7 +161,7 @@ system(const char *command)
 		return -1;
 	}
 	while (wait4(pid, &status, 0, NULL) == -1)
-		if (errno != EINTR)
+		if (errno != EINTR && errno != ECANCELED) /* the child is ours alone to wait for */
 			return -1;
 	return status;
 }
@@ -244,7 +251,7 @@ pclose(FILE *fp)
 	free(p);
 	fclose(fp);
 	while (wait4(pid, &status, 0, NULL) == -1)
-		if (errno != EINTR)
+		if (errno != EINTR && errno != ECANCELED) /* the child is ours alone to wait for */
 			return -1;
 	return status;
 }

@@ -65,7 +65,7 @@ green_sigwait(const sigset_t *set, siginfo_t *info, int64_t deadline)
 	if (fd == -1)
 		return -1;
 	while ((sig = REAL(sigtimedwait)(set, info, &now)) == -1 && errno == EAGAIN)
-		if (green_fd_wait(fd, GREEN_READ, deadline) == -1) {
+		if (green_fd_wait_interruptibly(fd, GREEN_READ, deadline) == -1) {
 			errno = errno == ETIMEDOUT ? EAGAIN : errno;
 			break;
 		}
@@ -128,7 +128,7 @@ sigsuspend(const sigset_t *mask)
 	if (fd == -1)
 		return -1;
 	while ((rc = REAL(ppoll)(NULL, 0, &now, mask)) == 0)
-		if (green_fd_wait(fd, GREEN_READ, GREEN_NEVER) == -1)
+		if (green_fd_wait_interruptibly(fd, GREEN_READ, GREEN_NEVER) == -1)
 			break;
 	close_signalfd(fd);
 	return -1;

@@ -20,6 +20,7 @@
 struct lock_kind {
 	int (*try)(void *);
 	enum green_on on;
+	bool interruptible; /* green_interrupt is told as ETIMEDOUT */
 };
 
 /*
@@ -48,7 +49,8 @@ lock_wait(const struct lock_kind *kind, void *obj, bool shared, int64_t deadline
 				waitq_wake(obj, 1);
 			return rc;
 		}
-		timed_out = green_park_on(kind->on, (uintptr_t)obj, deadline) == -1;
+		timed_out = (kind->interruptible ? green_park_interruptibly : green_park_on)(
+				kind->on, (uintptr_t)obj, deadline) == -1;
 		if (waitq_remove(&w))
 			timed_out = false;
 	}
@@ -84,7 +86,8 @@ sem_try(void *sem)
 	return sem_trywait(sem) == 0 ? 0 : errno == EAGAIN ? EBUSY : errno;
 }
 
-static const struct lock_kind sem_kind = {sem_try, GREEN_ON_SEMAPHORE};
+static const struct lock_kind sem_kind = {sem_try, GREEN_ON_SEMAPHORE, false};
+static const struct lock_kind sem_kind_interruptible = {sem_try, GREEN_ON_SEMAPHORE, true};
 
 static int
 sem_result(int rc)
@@ -122,7 +125,11 @@ sem_clockwait(sem_t *sem, clockid_t clock, const struct timespec *at)
 	rc = sem_try(sem);
 	if (rc == EBUSY && sem_is_shared(sem))
 		return sem_clockwait_offloaded(sem, clock, at);
-	return sem_result(rc == EBUSY ? lock_timed(&sem_kind, sem, false, clock, at) : rc);
+	return sem_result(
+	    rc != EBUSY ? rc
+			: lock_timed(green_tls_self->expects_interrupts ? &sem_kind_interruptible
+									: &sem_kind,
+			      sem, false, clock, at));
 }
 
 HOOK int
@@ -160,7 +167,7 @@ mutex_try(void *m)
 	return pthread_mutex_trylock(m);
 }
 
-static const struct lock_kind mutex_kind = {mutex_try, GREEN_ON_MUTEX};
+static const struct lock_kind mutex_kind = {mutex_try, GREEN_ON_MUTEX, false};
 
 /* An error-checking mutex that is ours already: waiting would be for ourselves. */
 static bool
@@ -405,8 +412,8 @@ rwlock_try_write(void *l)
 	return pthread_rwlock_trywrlock(l);
 }
 
-static const struct lock_kind read_kind = {rwlock_try_read, GREEN_ON_RWLOCK};
-static const struct lock_kind write_kind = {rwlock_try_write, GREEN_ON_RWLOCK};
+static const struct lock_kind read_kind = {rwlock_try_read, GREEN_ON_RWLOCK, false};
+static const struct lock_kind write_kind = {rwlock_try_write, GREEN_ON_RWLOCK, false};
 
 static int
 rwlock_clock(

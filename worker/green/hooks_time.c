@@ -26,6 +26,20 @@ hook_offload(void (*fn)(void *arg), void *arg)
 	return 0;
 }
 
+/* 0, or -1 with errno ECANCELED. */
+static int
+sleep_interruptibly(int64_t deadline)
+{
+	int saved = errno;
+
+	while (green_park_interruptibly(GREEN_ON_TIME, 0, deadline) == 0)
+		;
+	if (errno != ETIMEDOUT)
+		return -1;
+	errno = saved;
+	return 0;
+}
+
 HOOK int
 nanosleep(const struct timespec *ts, struct timespec *left)
 {
@@ -35,11 +49,11 @@ nanosleep(const struct timespec *ts, struct timespec *left)
 		errno = EINVAL;
 		return -1;
 	}
-	if (timespec_ns(ts) == 0)
+	if (timespec_ns(ts) == 0) {
 		green_yield();
-	else
-		green_sleep_until(green_deadline(timespec_ns(ts)));
-	return 0;
+		return 0;
+	}
+	return sleep_interruptibly(green_deadline(timespec_ns(ts)));
 }
 
 OFFLOADED_CALL(hook_offload, int, EAGAIN, clock_nanosleep, 4, clockid_t, clock, int, flags,
@@ -70,7 +84,8 @@ clock_nanosleep(clockid_t clock, int flags, const struct timespec *ts, struct ti
 
 		if (green_now() >= deadline)
 			return 0;
-		green_sleep_until(deadline);
+		if (sleep_interruptibly(deadline) == -1)
+			return errno;
 	}
 }
 

@@ -37,7 +37,9 @@ struct green {
 	struct green_waiting waiting;   /* while it is parked */
 	void *tag;                      /* its job's: green_tag_set */
 	const void *lock;               /* a runtime's own, while it is being acquired: holder.c */
-	LIST_ENTRY(green) every;        /* all there are, for look.c */
+	_Atomic int interrupts;         /* how many waits are to fail: interrupt.c */
+	bool expects_interrupts, was_interrupted;
+	LIST_ENTRY(green) every;    /* all there are, for look.c */
 	uintptr_t suspect, accused; /* locks: in a cycle at the last look; told of (deadlock.c) */
 };
 TAILQ_HEAD(green_list, green);
@@ -102,7 +104,15 @@ green_turn_add(uint64_t n)
 /* holder.c: who took a runtime's own lock last, 0 when that is not known */
 pid_t green_holder_of(const void *lock);
 
+/*
+ * interrupt.c: a park that green_interrupt ends: -1 with errno ECANCELED, or as green_park_on. For
+ * waits on behalf of the application that may fail with any errno.
+ */
+int green_park_interruptibly(enum green_on, uintptr_t object, int64_t deadline);
+
 /* fd.c */
+/* As green_fd_wait, and ECANCELED. */
+int green_fd_wait_interruptibly(int fd, int events, int64_t deadline);
 void green_fd_fini(void);
 void green_fd_after_fork(void);
 /* Descriptor fd is about to be closed, by whichever thread: who waits gets EBADF. */
@@ -112,7 +122,7 @@ void green_fd_forget_range(unsigned first, unsigned last);
 void green_fd_drain_closed(void);
 /*
  * Wait until something may have happened to one of them, of which a poll(2) just now said nothing.
- * 0, or -1 with errno: ETIMEDOUT, ENOMEM.
+ * 0, or -1 with errno: ETIMEDOUT, ENOMEM, ECANCELED.
  */
 struct pollfd;
 int green_fd_wait_any(const struct pollfd *, unsigned long nfds, int64_t deadline);

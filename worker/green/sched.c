@@ -65,10 +65,11 @@ static struct {
 	void *on_pass_arg;
 	int wake_fd;
 	struct event wake_event, housekeeping, retry, clock;
-	int64_t clock_at;               /* when clock fires; GREEN_NEVER: it is off */
-	_Atomic(struct green *) remote; /* woken by other OS threads, newest first */
-	_Atomic(struct green *) born;   /* new ones, likewise */
-	_Atomic bool poked;             /* the eventfd has been written since the last drain */
+	int64_t clock_at;                   /* when clock fires; GREEN_NEVER: it is off */
+	_Atomic(struct green *) remote;     /* woken by other OS threads, newest first */
+	_Atomic(struct green *) born;       /* new ones, likewise */
+	_Atomic(struct green_job *) posted; /* jobs of other OS threads, likewise */
+	_Atomic bool poked;                 /* the eventfd has been written since the last drain */
 } rt;
 
 int64_t
@@ -406,9 +407,23 @@ on_retry(evutil_socket_t fd, short what, void *arg)
 	spawn_threads();
 }
 
+/* On another OS thread: the loop takes it from here. */
+static void
+job_post(struct green_job *job)
+{
+	job->next = atomic_load(&rt.posted);
+	while (!atomic_compare_exchange_weak(&rt.posted, &job->next, job))
+		;
+	green_notify_loop();
+}
+
 void
 green_run(struct green_job *job)
 {
+	if (!green_tls_loop) {
+		job_post(job);
+		return;
+	}
 	job->next = NULL;
 	*rt.jobs_tail = job;
 	rt.jobs_tail = &job->next;
@@ -526,6 +541,23 @@ on_wake_fd(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 }
 
+/* In the order of posting. */
+static void
+take_posted(void)
+{
+	struct green_job *job = atomic_exchange(&rt.posted, NULL), *ordered = NULL, *next;
+
+	for (; job != NULL; job = next) {
+		next = job->next;
+		job->next = ordered;
+		ordered = job;
+	}
+	for (; ordered != NULL; ordered = next) {
+		next = ordered->next;
+		green_run(ordered);
+	}
+}
+
 static void
 drain_remote(void)
 {
@@ -533,6 +565,7 @@ drain_remote(void)
 
 	if (!atomic_exchange(&rt.poked, false))
 		return;
+	take_posted();
 	for (g = remote_take(&rt.remote); g != NULL; g = next) {
 		next = atomic_load_explicit(&g->remote, memory_order_relaxed);
 		green_enqueue(g);

@@ -224,7 +224,8 @@ class RequestThread(threading._DummyThread):
     def _name(self):
         request = serving_request(self._slot)  # noqa: F821
         if request is None:
-            return self._own_name
+            spawned = self._spawned()
+            return self._own_name if spawned is None else spawned.name
         begun, name = request
         return self._renamed[1] if self._renamed[0] == begun else name
 
@@ -232,9 +233,17 @@ class RequestThread(threading._DummyThread):
     def _name(self, name):
         request = serving_request(self._slot)  # noqa: F821
         if request is None:
-            self._own_name = name
+            spawned = self._spawned()
+            if spawned is None:
+                self._own_name = name
+            else:
+                spawned.name = name
         else:
             self._renamed = request[0], name
+
+    def _spawned(self):
+        module = sys.modules.get("greenicorn")
+        return None if module is None else module._running.get(getattr(self, "_ident", None))
 
     def _set_os_name(self):
         """Python 3.14 would name the OS thread, which runs all of them."""
@@ -322,11 +331,24 @@ def _real_popen(gevent_subprocess):
 _after_import = {**dict.fromkeys(_patching, _defuse), "gevent.subprocess": _real_popen}
 
 
+class _Module:
+    """The module greenicorn, which is in the worker's program: greenicorn.py."""
+
+    create_module = staticmethod(lambda spec: None)
+    get_source = staticmethod(lambda name: module_source())  # noqa: F821 - of interpreter.c
+
+    @staticmethod
+    def exec_module(module):
+        exec(compile(module_source(), "<greenicorn.py>", "exec"), vars(module))  # noqa: F821
+
+
 class _Finder:
     """Finds these modules as the others do, and changes them once they are loaded."""
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
+        if name == "greenicorn":
+            return importlib.machinery.ModuleSpec(name, _Module, origin="built-in")
         if name not in _after_import:
             return None
         finders = [finder for finder in sys.meta_path if finder is not cls]
@@ -394,6 +416,8 @@ def stop(join):
     """What ends a Python program: join its threads (or do not), run its exit handlers, flush."""
     try:
         if join:
+            if "greenicorn" in sys.modules:
+                sys.modules["greenicorn"]._join_all()
             threading._shutdown()
         atexit._run_exitfuncs()
     finally:

@@ -12,12 +12,14 @@
 #include "worker/python/file_wrapper.h"
 #include "worker/python/forked.h"
 #include "worker/python/input.h"
+#include "worker/python/interrupt.h"
 #include "worker/python/interpreter.h"
 #include "worker/python/load.h"
 #include "worker/python/preempt.h"
 #include "worker/python/python.h"
 #include "worker/python/respond.h"
 #include "worker/python/serving.h"
+#include "worker/python/spawn.h"
 #include "worker/python/stack.h"
 #include "worker/python/start_response.h"
 #include "worker/python/thread.h"
@@ -116,6 +118,7 @@ exchange_run(struct app *app, struct app_exchange *x)
 	Py_XDECREF(start_response);
 	Py_XDECREF(input);
 	serving_end();
+	interrupt_forget();
 }
 
 /*
@@ -184,6 +187,7 @@ python_load(const struct app_config *config, struct app **result)
 		free(app);
 		return WORKER_EXIT_BOOT;
 	}
+	spawn_open();
 	if (interpreter_start(config) == -1) {
 		free(app);
 		return WORKER_EXIT_BOOT;
@@ -235,6 +239,7 @@ python_adopt(struct app *app, const struct app_config *config)
 
 	(void)app;
 	thread_inherit();
+	spawn_open();
 	forked_watch(); /* this fork was no request's */
 	rc = interpreter_adopt(config);
 	thread_detach();

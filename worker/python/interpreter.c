@@ -10,8 +10,11 @@
 #include "worker/app/app.h"
 #include "worker/python/boot_source.h"
 #include "worker/python/errors.h"
+#include "worker/python/interrupt.h"
 #include "worker/python/locks.h"
+#include "worker/python/module_source.h"
 #include "worker/python/serving.h"
+#include "worker/python/spawn.h"
 #include "worker/python/stack.h"
 
 static PyObject *boot; /* owned: the module that boot.py is */
@@ -76,7 +79,17 @@ boot_log_info(PyObject *module, PyObject *text)
 	Py_RETURN_NONE;
 }
 
+/* module_source(): of the module greenicorn. */
+static PyObject *
+boot_module_source(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	return PyUnicode_FromString(module_source);
+}
+
 static PyMethodDef boot_functions[] = {
+    {"module_source", boot_module_source, METH_NOARGS, NULL},
     {"log_info", boot_log_info, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -85,14 +98,18 @@ static PyMethodDef boot_functions[] = {
 static int
 boot_import(void)
 {
+	PyMethodDef *const functions[] = {
+	    serving_functions, interrupt_functions, spawn_functions, boot_functions};
 	PyObject *code = Py_CompileString(boot_source, "<greenicorn>", Py_file_input);
 	PyObject *module = code == NULL ? NULL : PyImport_AddModule("_greenicorn"); /* borrowed */
 
-	if (module == NULL || PyModule_AddFunctions(module, serving_functions) == -1 ||
-	    PyModule_AddFunctions(module, boot_functions) == -1) {
-		Py_XDECREF(code);
+	if (module == NULL)
 		return -1;
-	}
+	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
+		if (PyModule_AddFunctions(module, functions[i]) == -1) {
+			Py_DECREF(code);
+			return -1;
+		}
 	boot = PyImport_ExecCodeModule("_greenicorn", code);
 	Py_DECREF(code);
 	return boot == NULL ? -1 : 0;
@@ -280,7 +297,7 @@ interpreter_start(const struct app_config *config)
 		    status.err_msg != NULL ? status.err_msg : "it asks to exit");
 		return -1;
 	}
-	if (boot_import() == -1 || process_watch(config) == -1)
+	if (boot_import() == -1 || process_watch(config) == -1 || interrupt_watch() == -1)
 		goto fail;
 	locks_watch();
 	if (virtualenv_enter(config->virtualenv) == -1)

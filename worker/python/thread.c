@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "worker/python/interpreter.h"
+#include "worker/python/interrupt.h"
 #include "worker/python/serving.h"
 #include "worker/python/thread.h"
 
@@ -78,6 +79,7 @@ thread_end(void)
 	PyEval_RestoreThread(self);
 	interpreter_forget_thread();
 	serving_forget();
+	interrupt_thread_end();
 	state_delete();
 }
 
