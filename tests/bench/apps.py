@@ -37,6 +37,12 @@ def park(environ, start_response):
     return respond(start_response, b"%d\n" % parked)
 
 
+def switches(environ, start_response):
+    from switches import switches as application
+
+    return application(environ, start_response)
+
+
 def flask_json():
     """One route that returns a small JSON."""
     from flask import Flask, jsonify

@@ -16,9 +16,10 @@ from blocking import BlockingScenario
 from load import LOADS
 from memory import MemoryScenario
 from servers import ROOT
+from switches import SwitchScenario
 from tables import table
 
-SCENARIOS = {**LOADS, "blocking": BlockingScenario(), "memory": MemoryScenario()}
+SCENARIOS = {**LOADS, "blocking": BlockingScenario(), "memory": MemoryScenario(), "switches": SwitchScenario()}
 
 
 def arguments():

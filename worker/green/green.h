@@ -62,7 +62,8 @@ int green_init(struct event_base *, const struct green_config *);
 /* End all pooled threads (the running ones must be done) and free everything. */
 void green_fini(void);
 
-/* Flags for an event_base that fits: precise time, no cached time. NULL with errno. */
+/* Flags for an event_base that fits: no cached time; its timers may be 4 ms early. NULL with errno.
+ */
 struct event_base *green_event_base_new(void);
 
 /* Run the loop and the green threads until green_loop_stop. 0, or -1 with errno. */

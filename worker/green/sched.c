@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -63,7 +64,7 @@ static struct {
 	bool stop;
 	void (*on_pass)(void *);
 	void *on_pass_arg;
-	int wake_fd;
+	int wake_fd, clock_fd;
 	struct event wake_event, housekeeping, retry, clock;
 	int64_t clock_at;                   /* when clock fires; GREEN_NEVER: it is off */
 	_Atomic(struct green *) remote;     /* woken by other OS threads, newest first */
@@ -198,21 +199,16 @@ green_wake(struct green *g)
 static void
 clock_arm(int64_t deadline)
 {
-	int64_t ns;
-	struct timeval tv = {0, 0};
+	int64_t at = deadline > 0 ? deadline : 1; /* 0 would turn it off */
+	struct itimerspec when = {.it_value = {at / 1000000000, at % 1000000000}};
 
 	if (deadline >= rt.clock_at)
 		return;
 	rt.clock_at = deadline;
-	ns = deadline - green_now();
-	if (ns > 0) {
-		ns += 999; /* never early */
-		tv.tv_sec = ns / 1000000000;
-		tv.tv_usec = ns % 1000000000 / 1000;
-	}
-	evtimer_add(&rt.clock, &tv);
+	timerfd_settime(rt.clock_fd, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
+/* Edge-triggered and never read: the next setting takes it back. */
 static void
 on_clock(evutil_socket_t fd, short what, void *arg)
 {
@@ -703,11 +699,11 @@ green_event_base_new(void)
 	event_set_log_callback(quiet_libevent);
 	event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_O1);
 	/*
-	 * The cached time is from before a callback, and a green thread may run for long:
-	 * a timer counted from it would be early. Without PRECISE it ticks in 4 ms.
+	 * The cached time is from before a callback, and a green thread may run for long: a timer
+	 * counted from it would be early. What libevent calls a precise timer is a system call at
+	 * each poll; so its timers tick in 4 ms, and those of green threads are ours.
 	 */
-	event_config_set_flag(config,
-	    EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME | EVENT_BASE_FLAG_PRECISE_TIMER);
+	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME);
 	base = event_base_new_with_config(config);
 	event_config_free(config);
 	return base;
@@ -731,15 +727,18 @@ loop_events_init(void)
 	struct timeval second = {HOUSEKEEPING_SECS, 0};
 
 	rt.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (rt.wake_fd == -1)
+	rt.clock_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (rt.wake_fd == -1 || rt.clock_fd == -1)
 		return -1;
 	event_assign(
 	    &rt.wake_event, green_base, rt.wake_fd, EV_READ | EV_ET | EV_PERSIST, on_wake_fd, NULL);
 	event_assign(&rt.housekeeping, green_base, -1, EV_PERSIST, on_housekeeping, NULL);
 	evtimer_assign(&rt.retry, green_base, on_retry, NULL);
-	evtimer_assign(&rt.clock, green_base, on_clock, NULL);
+	event_assign(
+	    &rt.clock, green_base, rt.clock_fd, EV_READ | EV_ET | EV_PERSIST, on_clock, NULL);
 	rt.clock_at = GREEN_NEVER;
-	if (event_add(&rt.wake_event, NULL) == -1 || event_add(&rt.housekeeping, &second) == -1)
+	if (event_add(&rt.wake_event, NULL) == -1 || event_add(&rt.clock, NULL) == -1 ||
+	    event_add(&rt.housekeeping, &second) == -1)
 		return -1;
 	return 0;
 }
@@ -789,10 +788,11 @@ green_fini(void)
 	event_del(&rt.wake_event);
 	event_del(&rt.housekeeping);
 	evtimer_del(&rt.retry);
-	evtimer_del(&rt.clock);
+	event_del(&rt.clock);
 	green_timers_fini();
 	green_fd_fini();
 	REAL(close)(rt.wake_fd);
+	REAL(close)(rt.clock_fd);
 	green_tls_loop = false;
 	green_base = NULL;
 }
