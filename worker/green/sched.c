@@ -716,6 +716,7 @@ after_fork_child(void)
 	green_tls_self = NULL;
 	green_tls_loop = false;
 	green_current = NULL;
+	green_timers_fini();
 	waitq_after_fork();
 	green_fd_after_fork();
 	green_offload_after_fork();
