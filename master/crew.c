@@ -208,7 +208,6 @@ crew_reap(struct master *m)
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		upgrade_reaped(m, pid, status);
 		molds_reaped(m, pid, status);
 		for (size_t i = 0; i < m->n; i++) {
 			if (m->children[i].pid == pid) {

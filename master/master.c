@@ -288,7 +288,7 @@ master_reconcile(struct master *m)
 static void
 master_wait(struct master *m, uint64_t wake)
 {
-	struct pollfd *pfds = xcalloc(m->n + 4, sizeof(*pfds)), *more = pfds + m->n;
+	struct pollfd *pfds = xcalloc(m->n + 5, sizeof(*pfds)), *more = pfds + m->n;
 	uint64_t now = scoreboard_now(), ns = wake > now ? wake - now : 0;
 	struct timespec ts = {(time_t)(ns / BACKOFF_SECOND), (long)(ns % BACKOFF_SECOND)};
 
@@ -296,9 +296,10 @@ master_wait(struct master *m, uint64_t wake)
 	more[1] = (struct pollfd){.fd = m->upgrade.successor_control, .events = POLLIN};
 	more[2] = (struct pollfd){.fd = m->upgrade.predecessor_fd, .events = POLLIN};
 	more[3] = (struct pollfd){.fd = m->current->mold.control, .events = POLLIN};
+	more[4] = (struct pollfd){.fd = m->upgrade.successor_fd, .events = POLLIN};
 	for (size_t i = 0; i < m->n; i++)
 		pfds[i] = (struct pollfd){.fd = m->children[i].control, .events = POLLIN};
-	if (ppoll(pfds, m->n + 4, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0) {
+	if (ppoll(pfds, m->n + 5, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0) {
 		for (size_t i = 0; i < m->n; i++)
 			if (pfds[i].revents != 0)
 				crew_listen(m, &m->children[i]);
@@ -308,6 +309,8 @@ master_wait(struct master *m, uint64_t wake)
 			upgrade_promote(m);
 		if (more[3].revents != 0)
 			molds_listen(m);
+		if (more[4].revents != 0)
+			upgrade_resume(m);
 	}
 	free(pfds);
 }

@@ -14,6 +14,9 @@
 #define EXTEND_EVERY  (5 * BACKOFF_SECOND)
 #define EXTEND_BY     (20 * BACKOFF_SECOND)
 
+/* Workers show life once a second: so long without it is none. */
+#define BEATS (3 * BACKOFF_SECOND)
+
 struct numbers {
 	size_t ready, new_ready; /* of any generation; of the current one */
 	size_t left;             /* children, whatever they do */
@@ -24,7 +27,7 @@ struct numbers {
 static struct numbers
 numbers_take(const struct master *m, uint64_t now)
 {
-	uint64_t limit = (uint64_t)m->current->settings.timeout * BACKOFF_SECOND;
+	uint64_t limit = notify_watchdog_interval();
 	struct numbers n = {.left = m->n, .served = m->served, .blocked = m->blocked};
 
 	for (size_t i = 0; i < m->n; i++) {
@@ -37,7 +40,7 @@ numbers_take(const struct master *m, uint64_t now)
 			continue;
 		n.ready++;
 		n.new_ready += c->generation == m->current->number;
-		n.alive |= limit == 0 || child_last_life(c) + limit > now;
+		n.alive |= child_last_life(c) + (limit > BEATS ? limit : BEATS) > now;
 	}
 	return n;
 }

@@ -2,10 +2,12 @@
 #include "master/upgrade.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -44,20 +46,33 @@ upgrade_remember(int argc, char **argv)
 	start_environ = strings_copy(environ);
 }
 
+/* Who made the socket is who started us: the environment alone proves nothing. */
+static void
+predecessor_meet(struct upgrade *u, int control)
+{
+	struct ucred peer;
+	socklen_t n = sizeof(peer);
+
+	if (control == -1 || getsockopt(control, SOL_SOCKET, SO_PEERCRED, &peer, &n) == -1)
+		return;
+	u->predecessor = peer.pid;
+	u->predecessor_control = control;
+	u->predecessor_fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	if (u->predecessor_fd == -1)
+		fatalx("the master that started this one is gone");
+}
+
 void
 upgrade_begin(struct upgrade *u, struct fds *inherited)
 {
 	const char *text = getenv(CONTRACT_ENV_PREDECESSOR);
 
-	*u = (struct upgrade){
-	    .predecessor_fd = -1, .predecessor_control = -1, .successor_control = -1};
-	if (text != NULL && strtol(text, NULL, 10) == getppid()) {
-		u->predecessor = getppid();
-		u->predecessor_control = fds_claim(inherited, CONTRACT_FD_CONTROL);
-		u->predecessor_fd = (int)syscall(SYS_pidfd_open, u->predecessor, 0);
-		if (u->predecessor_fd == -1 || getppid() != u->predecessor)
-			fatalx("the master that started this one is gone");
-	}
+	*u = (struct upgrade){.predecessor_fd = -1,
+	    .predecessor_control = -1,
+	    .successor_fd = -1,
+	    .successor_control = -1};
+	if (text != NULL)
+		predecessor_meet(u, fds_claim(inherited, CONTRACT_FD_CONTROL));
 	unsetenv(CONTRACT_ENV_PREDECESSOR);
 }
 
@@ -98,11 +113,11 @@ successor_descriptors(const struct generation *g, int control)
  * the new one is not, but the service manager wants to hear from it.
  */
 static _Noreturn void
-become_successor(const struct master *m, const struct generation *g, int control)
+become_successor(const struct master *m, const struct generation *g, int control, pid_t old)
 {
 	char number[24];
 
-	snprintf(number, sizeof(number), "%d", (int)getppid());
+	snprintf(number, sizeof(number), "%d", (int)old);
 	environ = start_environ;
 	unsetenv("WATCHDOG_PID");
 	if (chdir(m->config->options->cwd) == 0 && child_reset_signals() == 0 &&
@@ -113,11 +128,57 @@ become_successor(const struct master *m, const struct generation *g, int control
 	_exit(1);
 }
 
+/*
+ * Twice, so that it is nobody's child here: systemd waits at a stop only for a main process
+ * that is its own child. Its pid, or -1 with errno.
+ */
+static pid_t
+successor_fork(const struct master *m, const struct generation *g, int control)
+{
+	pid_t between, pid = -1, old = getpid();
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) == -1)
+		return -1;
+	between = fork();
+	if (between == 0) {
+		pid = fork();
+		if (pid == 0)
+			become_successor(m, g, control, old);
+		_exit(pid == -1 || write(fds[1], &pid, sizeof(pid)) != sizeof(pid));
+	}
+	close(fds[1]);
+	if (between != -1 && read(fds[0], &pid, sizeof(pid)) != sizeof(pid)) {
+		pid = -1;
+		errno = EAGAIN;
+	}
+	close(fds[0]);
+	while (between != -1 && waitpid(between, NULL, 0) == -1 && errno == EINTR)
+		;
+	return pid;
+}
+
+/* For as long as that takes orphans are not ours, which with preload_app they are else. */
+static pid_t
+successor_spawn(const struct master *m, const struct generation *g, int control)
+{
+	int subreaper = 0;
+	pid_t pid;
+
+	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 ||
+	    prctl(PR_SET_CHILD_SUBREAPER, 0) == -1)
+		return -1;
+	pid = successor_fork(m, g, control);
+	if (prctl(PR_SET_CHILD_SUBREAPER, subreaper) == -1)
+		log_warn("cannot be a subreaper again");
+	return pid;
+}
+
 void
 upgrade_start(struct master *m)
 {
 	const struct generation *g = m->fallback != NULL ? m->fallback : m->current;
-	int control[2];
+	int control[2], fd = -1;
 	pid_t pid;
 
 	if (m->stopping)
@@ -131,16 +192,16 @@ upgrade_start(struct master *m)
 		log_error("cannot start a new master");
 		return;
 	}
-	pid = fork();
-	if (pid == 0)
-		become_successor(m, g, control[1]);
-	if (pid == -1) {
+	pid = successor_spawn(m, g, control[1]);
+	if (pid == -1 || (fd = (int)syscall(SYS_pidfd_open, pid, 0)) == -1) {
 		log_error("cannot start a new master");
 		close(control[0]);
 	} else {
 		log_info("Starting a new master with pid: %d", (int)pid);
 		m->upgrade.successor = pid;
+		m->upgrade.successor_fd = fd;
 		m->upgrade.successor_control = control[0];
+		m->upgrade.successor_ready = false;
 	}
 	close(control[1]);
 }
@@ -165,26 +226,29 @@ upgrade_listen(struct master *m)
 	successor_hang_up(&m->upgrade);
 	if (n <= 0)
 		return;
+	m->upgrade.successor_ready = true;
 	log_info("The new master (pid:%d) is ready", (int)m->upgrade.successor);
 	notify_main_pid(m->upgrade.successor);
 	notify_mute(true);
 }
 
 void
-upgrade_reaped(struct master *m, pid_t pid, int status)
+upgrade_resume(struct master *m)
 {
 	struct upgrade *u = &m->upgrade;
+	int pid = (int)u->successor;
 
-	if (pid != u->successor)
-		return;
-	u->successor = 0;
+	upgrade_listen(m); /* its last words */
 	successor_hang_up(u);
+	close(u->successor_fd);
+	u->successor_fd = -1;
+	u->successor = 0;
 	notify_mute(false);
 	notify_main_pid(getpid());
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		log_info("The new master (pid:%d) has stopped: this one goes on", (int)pid);
+	if (u->successor_ready)
+		log_info("The new master (pid:%d) has stopped: this one goes on", pid);
 	else
-		log_errorx("The new master (pid:%d) has failed: this one goes on", (int)pid);
+		log_errorx("The new master (pid:%d) has failed: this one goes on", pid);
 }
 
 /* ---- the new master ---- */

@@ -21,7 +21,9 @@ struct upgrade {
 	int predecessor_fd;      /* owned: a pidfd */
 	int predecessor_control; /* owned: where we say that we are ready; -1 */
 	pid_t successor;         /* the one that USR2 started, while it lives; 0: none */
+	int successor_fd;        /* owned: a pidfd, for it is not our child */
 	int successor_control;   /* owned: it says when it is ready; -1 */
+	bool successor_ready;
 };
 
 /* First of all: how we were started, to be started again. */
@@ -36,12 +38,10 @@ void upgrade_start(struct master *);
 /* Our first worker is ready: the predecessor wants to know. */
 void upgrade_ready(struct master *);
 
-/* What upgrade.successor_control and upgrade.predecessor_fd have to say. */
+/* What the descriptors have to say: successor_control, successor_fd, predecessor_fd. */
 void upgrade_listen(struct master *);
+void upgrade_resume(struct master *);
 void upgrade_promote(struct master *);
-
-/* A child that is no worker has ended. */
-void upgrade_reaped(struct master *, pid_t, int status);
 
 /* Whether another master has our sockets, too: their files stay when we stop. */
 bool upgrade_shared(const struct master *);
