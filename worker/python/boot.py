@@ -8,7 +8,7 @@ import ast
 import atexit
 import faulthandler
 import gc
-import importlib
+import importlib.machinery
 import os
 import signal
 import site
