@@ -241,11 +241,10 @@ conn_serve(struct conn *c)
 	return end;
 }
 
-/* On a green thread: one request, and those that lie in the buffer already. */
+/* One request, and those that lie in the buffer already. c may be gone afterwards. */
 static void
-conn_main(void *arg)
+conn_answer(struct conn *c)
 {
-	struct conn *c = arg;
 	enum exchange_end end;
 	int more;
 
@@ -263,6 +262,17 @@ conn_main(void *arg)
 	} while (more > 0);
 	if (more == 0)
 		conn_receive(c);
+}
+
+/* On a green thread. What the application does after its response holds up no connection. */
+static void
+conn_main(void *arg)
+{
+	struct conn *c = arg;
+	const struct exchange_config *config = &c->conns->config.exchange;
+
+	conn_answer(c);
+	config->ops->leftovers(config->app);
 }
 
 static void

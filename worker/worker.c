@@ -114,6 +114,13 @@ master_tell(const struct worker *w, const char *message)
 
 static void worker_stop(struct worker *);
 
+static void
+main_thread_wake(struct worker *w)
+{
+	w->ops->nudge(w->app);
+	green_wake(w->main_thread);
+}
+
 /*
  * This worker has done enough. It goes on until the master has a successor for it and says
  * so (SIGTERM); without a master it just stops.
@@ -141,7 +148,7 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	crowd_watch();
 	/* C libraries may have left Python's main thread something to do (Py_AddPendingCall) */
 	if (w->state == WORKER_SERVING)
-		green_wake(w->main_thread);
+		main_thread_wake(w);
 	if (w->state == WORKER_SERVING &&
 	    recycle_due(&w->contract->settings, green_now() - w->serving_since, why, sizeof(why)))
 		worker_retire(w, why);
@@ -312,7 +319,7 @@ worker_leave(struct worker *w)
 {
 	w->state = WORKER_LEAVING;
 	accepting_update(w);
-	green_wake(w->main_thread);
+	main_thread_wake(w);
 }
 
 static void
@@ -627,7 +634,8 @@ worker_attend(struct worker *w)
 	if (fd != -1 && green_fd_watch(fd, on_attend, w) == -1)
 		log_warn("cannot watch for the application's signals");
 	while (w->state != WORKER_LEAVING) {
-		(void)green_park(GREEN_NEVER);
+		if (!w->ops->idle(w->app))
+			(void)green_park(GREEN_NEVER);
 		w->ops->attend(w->app);
 	}
 	if (fd != -1)

@@ -1,4 +1,4 @@
-"""gevent, eventlet, greenlet and SQLAlchemy's asyncio extension inside requests: see cases.py.
+"""gevent, eventlet and greenlet inside requests: see cases.py.
 
 The first line is what people bring from gunicorn -k gevent.
 """
@@ -7,17 +7,24 @@ from gevent import monkey; monkey.patch_all()  # noqa: E702
 
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 import gevent
 import gevent.event
+import gevent.lock
 import gevent.pool
 import gevent.queue
 import gevent.subprocess
 import gevent.threadpool
 import greenlet
-from cases import LONG, WAIT, app, case
+from cases import LONG, WAIT, app, case, pairs
+
+shared_semaphore = gevent.lock.BoundedSemaphore(20)
+shared_rlock = gevent.lock.RLock()
+shared_pool = gevent.pool.Pool(20)
+inside, left = set(), []
 
 
 @case
@@ -121,6 +128,95 @@ def blocking_beside_gevent(n):
 
 
 @case
+def gevent_resolver(n):
+    from gevent import socket as green
+
+    assert green.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+    gevent.sleep(WAIT)
+    return n
+
+
+@case
+def semaphore_of_all(n):
+    """Some wait by gevent while they have it, some do not."""
+    with shared_semaphore:
+        inside.add(n)
+        assert len(inside) <= 20
+        (gevent if n % 2 else time).sleep(WAIT / 2)
+        inside.remove(n)
+    return n
+
+
+@case
+def rlock_of_all(n):
+    with shared_rlock, shared_rlock:
+        (gevent if n % 2 else time).sleep(WAIT / 50)
+    return n
+
+
+@case
+def pool_of_all(n):
+    def work():
+        gevent.sleep(WAIT / 2)
+        return n
+
+    return shared_pool.spawn(work).get(timeout=LONG)
+
+
+@pairs(gevent.event.AsyncResult)
+def result_of_two(n, result, gives):
+    if not gives:
+        return result.get(timeout=LONG)
+    gevent.sleep(WAIT)
+    result.set(n - 1)
+    return n
+
+
+@case
+def turns(n):
+    """gevent.sleep(0) is others' turn, too: requests 2k and 2k + 1 count in step."""
+    theirs = n ^ 1
+    for i in range(20):
+        counts[n] = i
+        while counts.get(theirs, 0) < i - 1:
+            gevent.sleep(0)
+    counts[n] = 20
+    return n
+
+
+counts = {}
+
+
+@case
+def leave(n):
+    """What is spawned goes on after the response, whatever else has been left."""
+
+    def later():
+        gevent.sleep(WAIT)
+        left.append(n)
+
+    gevent.spawn(later)
+    gevent.spawn(sys.exit, "from a greenlet")
+    gevent.Timeout(WAIT / 2).start()
+    return n
+
+
+@case
+def leave_an_endless_one(n):
+    def endless():
+        while True:
+            gevent.sleep(WAIT)
+
+    gevent.spawn(endless)
+    return n
+
+
+@case
+def left_behind(n):
+    return len(left)
+
+
+@case
 def unpatched(n):
     """patch_all() has changed nothing."""
     assert socket.socket.__module__ == "socket" and type(threading.Lock()).__module__ == "_thread"
@@ -194,6 +290,15 @@ if eventlet:
         with eventlet.timeout.Timeout(WAIT, False):
             eventlet.sleep(LONG)
             return -1
+        return n
+
+    @case
+    def eventlet_leave(n):
+        with eventlet.timeout.Timeout(LONG * 100):
+            eventlet.sleep(0)
+        eventlet.spawn_after(WAIT, left.append, n)
+        eventlet.spawn_n(sys.exit, "from a greenlet")
+        eventlet.timeout.Timeout(WAIT / 2)
         return n
 
     @case

@@ -607,6 +607,35 @@ test_poll_timeouts(void **state)
 	run_beside_beat(poll_timeouts, NULL);
 }
 
+/* Two event loops that do not wait since they have something to do: they keep step. */
+static int steps[2];
+
+static void
+epoll_steps(void *arg)
+{
+	int *mine = arg, *theirs = mine == steps ? steps + 1 : steps;
+	int64_t end = green_now() + 10000 * MS;
+	int ep = epoll_create1(EPOLL_CLOEXEC);
+	struct epoll_event got[1];
+
+	for (*mine = 0; *mine < 100; ++*mine)
+		while (*theirs < *mine && green_now() < end)
+			assert_int_equal(epoll_wait(ep, got, 1, 0), 0);
+	assert_true(green_now() < end);
+	close(ep);
+}
+
+static void
+test_epoll_without_waiting(void **state)
+{
+	struct task tasks[2];
+
+	(void)state;
+	task_start(&tasks[0], epoll_steps, steps);
+	task_start(&tasks[1], epoll_steps, steps + 1);
+	run_all();
+}
+
 static void
 poll_many(void *arg)
 {
@@ -1018,6 +1047,7 @@ main(void)
 	    CASE(test_eventfd),
 	    CASE(test_poll_select_epoll),
 	    CASE(test_poll_timeouts),
+	    CASE(test_epoll_without_waiting),
 	    CASE(test_poll_many),
 	    CASE(test_connect_and_accept),
 	    CASE(test_connect_to_full_unix_queue),

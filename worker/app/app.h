@@ -74,10 +74,21 @@ struct app_ops {
 	int (*attend_fd)(struct app *);
 	void (*attend)(struct app *);
 	/*
+	 * That thread would sleep until then: run the application's own event loop of it instead,
+	 * if there is one. nudge, called on the loop, ends that.
+	 */
+	bool (*idle)(struct app *);
+	void (*nudge)(struct app *);
+	/*
 	 * Answer one request. Writes the whole response, or leaves it unbegun or unfinished: then
 	 * the caller answers 500 or closes. Never fails otherwise.
 	 */
 	void (*handle)(struct app *, struct app_exchange *);
+	/*
+	 * On the same thread, when the connection needs it no more: do what the application has
+	 * left to be done after the response.
+	 */
+	void (*leftovers)(struct app *);
 	/*
 	 * Have the green thread that has this turn let others run, as soon as it can. From any OS
 	 * thread; does not wait.

@@ -214,10 +214,24 @@ green_epoll(int fd, struct epoll_event *events, int n, int64_t deadline)
 	return rc;
 }
 
+/*
+ * An event loop that does not wait has tasks that are ready: asyncio.sleep(0) and gevent.sleep(0)
+ * mean that others shall have their turn. Other requests are among them.
+ */
+static bool
+green_epoll_waits(int timeout)
+{
+	if (!on_green())
+		return false;
+	if (timeout == 0)
+		green_yield();
+	return timeout != 0;
+}
+
 HOOK int
 epoll_wait(int fd, struct epoll_event *events, int n, int timeout)
 {
-	if (!on_green() || timeout == 0)
+	if (!green_epoll_waits(timeout))
 		return REAL(epoll_wait)(fd, events, n, timeout);
 	return green_epoll(fd, events, n, deadline_ms(timeout));
 }
@@ -225,7 +239,7 @@ epoll_wait(int fd, struct epoll_event *events, int n, int timeout)
 HOOK int
 epoll_pwait(int fd, struct epoll_event *events, int n, int timeout, const sigset_t *mask)
 {
-	if (!on_green() || timeout == 0)
+	if (!green_epoll_waits(timeout))
 		return REAL(epoll_pwait)(fd, events, n, timeout, mask);
 	return green_epoll(fd, events, n, deadline_ms(timeout));
 }

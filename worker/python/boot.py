@@ -16,6 +16,13 @@ import sys
 import threading
 import traceback
 
+from _greenicorn_hubs import (  # noqa: F401 - called by the worker
+    check_hubs_before_fork,
+    finish_hubs,
+    forget_hubs_after_fork,
+    wait_in_hub,
+)
+
 
 class AppImportError(Exception):
     """The URI names no application: exit code 4, where other errors give 3."""
@@ -181,11 +188,11 @@ _signal_pipe = ()
 
 
 def watch_signals():
-    """A descriptor that is readable when Python's C-level handler has a signal to be handled."""
+    """A pipe that is readable when Python's C-level handler has a signal to be handled."""
     global _signal_pipe
     _signal_pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(_signal_pipe[1], warn_on_full_buffer=False)
-    return _signal_pipe[0]
+    return _signal_pipe
 
 
 def _unwatch_signals():
@@ -265,107 +272,12 @@ def begin_thread():
         sys.setprofile(threading.getprofile())
 
 
-def _drop_hubs():
-    """The loops that gevent and eventlet have made for this thread hold descriptors."""
-    gevent = sys.modules.get("gevent._hub_local")
-    hub = gevent.get_hub_if_exists() if gevent else None
-    if hub is not None:
-        hub.destroy(destroy_loop=True)
-    eventlet = getattr(sys.modules.get("eventlet.hubs"), "_threadlocal", None)
-    hub = getattr(eventlet, "hub", None)
-    if hub is not None:
-        hub.abort(wait=True)
-        if hasattr(hub, "poll"):
-            hub.poll.close()
-
-
 def forget_thread():
     """A thread is about to end: drop what current_thread() made for it.
 
     Python 3.13 does so by itself; before it such entries stay for ever.
     """
     threading._active.pop(threading.get_ident(), None)
-    _drop_hubs()
-
-
-# Functions that replace blocking calls in the whole process by those of a library that cannot
-# know about our threads. Applications bring the calls from gunicorn -k gevent; here they do nothing.
-_patching = {
-    "gevent.monkey": lambda name: name.startswith("patch_") and name not in ("patch_item", "patch_module"),
-    "eventlet.patcher": lambda name: name == "monkey_patch",
-    "psycogreen.gevent": lambda name: name in ("patch_psycopg", "make_psycopg_green"),
-    "psycogreen.eventlet": lambda name: name in ("patch_psycopg", "make_psycopg_green"),
-}
-
-
-def _defuse(module):
-    """Put functions that do nothing in the place of those, and say so when one is called first."""
-
-    def harmless(name):
-        said = []
-
-        def function(*args, **kwargs):
-            if not said:
-                said.append(True)
-                log_info(  # noqa: F821 - of interpreter.c
-                    "%s.%s() did nothing: it is not needed here, blocking calls let other requests run as they are"
-                    % (module.__name__, name)
-                )
-            return True
-
-        function.__name__ = function.__qualname__ = name
-        return function
-
-    for name, value in list(vars(module).items()):
-        if callable(value) and _patching[module.__name__](name):
-            setattr(module, name, harmless(name))
-
-
-def _real_popen(gevent_subprocess):
-    """gevent's can watch children from Python's main thread only; the real one works in each request."""
-    import subprocess
-
-    gevent_subprocess.Popen = subprocess.Popen
-
-
-_after_import = {**dict.fromkeys(_patching, _defuse), "gevent.subprocess": _real_popen}
-
-
-class _Module:
-    """The module greenicorn, which is in the worker's program: greenicorn.py."""
-
-    create_module = staticmethod(lambda spec: None)
-    get_source = staticmethod(lambda name: module_source())  # noqa: F821 - of interpreter.c
-
-    @staticmethod
-    def exec_module(module):
-        exec(compile(module_source(), "<greenicorn.py>", "exec"), vars(module))  # noqa: F821
-
-
-class _Finder:
-    """Finds these modules as the others do, and changes them once they are loaded."""
-
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name == "greenicorn":
-            return importlib.machinery.ModuleSpec(name, _Module, origin="built-in")
-        if name not in _after_import:
-            return None
-        finders = [finder for finder in sys.meta_path if finder is not cls]
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in finders)), None)
-        if spec is None or spec.loader is None:
-            return spec
-        load = spec.loader.exec_module
-
-        def load_and_change(module):
-            load(module)
-            _after_import[name](module)
-
-        spec.loader.exec_module = load_and_change
-        return spec
-
-
-sys.meta_path.insert(0, _Finder)
 
 
 def _forked():
@@ -386,6 +298,29 @@ def _forked():
 os.register_at_fork(after_in_child=_forked)
 
 
+class _Module:
+    """Finds and loads the module greenicorn, which is in the worker's program: greenicorn.py."""
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, cls, origin="built-in") if name == "greenicorn" else None
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        exec(compile(module_source(), "<greenicorn.py>", "exec"), vars(module))  # noqa: F821
+
+    @staticmethod
+    def get_source(name):
+        return module_source()  # noqa: F821 - of interpreter.c
+
+
+sys.meta_path.insert(0, _Module)
+
+
 def exit_status(error):
     """What the interpreter makes of a SystemExit."""
     if error.code is None:
@@ -403,6 +338,7 @@ def flush():
 
 def freeze():
     """Before workers are forked: the collector would write to every object, and so copy every page."""
+    check_hubs_before_fork()
     gc.collect()
     gc.freeze()
 

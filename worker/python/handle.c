@@ -155,6 +155,17 @@ python_handle(struct app *app, struct app_exchange *x)
 	thread_detach();
 }
 
+/* Most requests leave nothing, and most applications cannot. */
+static void
+python_leftovers(struct app *app)
+{
+	(void)app;
+	if (!interpreter_has_hubs() || thread_attach() == -1)
+		return;
+	interpreter_finish_hubs();
+	thread_detach();
+}
+
 static int
 types_ready(void)
 {
@@ -253,6 +264,27 @@ python_attend_fd(struct app *app)
 	return interpreter_signal_fd();
 }
 
+static bool
+python_idle(struct app *app)
+{
+	bool waited;
+
+	(void)app;
+	if (!interpreter_has_hubs() || thread_attach() == -1)
+		return false;
+	waited = interpreter_wait_in_hub();
+	thread_detach();
+	return waited;
+}
+
+static void
+python_nudge(struct app *app)
+{
+	(void)app;
+	if (interpreter_has_hubs())
+		interpreter_nudge();
+}
+
 static void
 python_attend(struct app *app)
 {
@@ -284,8 +316,11 @@ const struct app_ops python_app_ops = {
     .fork_end = python_fork_end,
     .adopt = python_adopt,
     .attend_fd = python_attend_fd,
+    .idle = python_idle,
+    .nudge = python_nudge,
     .attend = python_attend,
     .handle = python_handle,
+    .leftovers = python_leftovers,
     .preempt = preempt_turn,
     .write_stack = stack_write,
     .thread_exit = thread_end,

@@ -1,6 +1,7 @@
 /* The embedded interpreter's start and end: see interpreter.h. */
 #include "worker/python/interpreter.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,17 +11,20 @@
 #include "worker/app/app.h"
 #include "worker/python/boot_source.h"
 #include "worker/python/errors.h"
+#include "worker/python/greenicorn_source.h"
+#include "worker/python/hubs_source.h"
 #include "worker/python/interrupt.h"
 #include "worker/python/locks.h"
-#include "worker/python/module_source.h"
 #include "worker/python/serving.h"
 #include "worker/python/spawn.h"
 #include "worker/python/stack.h"
 
 static PyObject *boot; /* owned: the module that boot.py is */
 
-/* Borrowed, boot.py's: readable when a signal is to be handled on the main thread. */
-static int signal_fd = -1;
+/* Borrowed, boot.py's: a pipe with something in it when the main thread has something to do. */
+static int signal_fd = -1, nudge_fd = -1;
+
+static bool hubs; /* gevent or eventlet have been imported: hubs.py */
 
 /*
  * What python3 does for its signals without handlers of Python's own (the worker
@@ -79,39 +83,61 @@ boot_log_info(PyObject *module, PyObject *text)
 	Py_RETURN_NONE;
 }
 
+/* watch_hubs(), for hubs.py: there may be some from now on. */
+static PyObject *
+boot_watch_hubs(PyObject *module, PyObject *unused)
+{
+	(void)module;
+	(void)unused;
+	hubs = true;
+	Py_RETURN_NONE;
+}
+
 /* module_source(): of the module greenicorn. */
 static PyObject *
 boot_module_source(PyObject *module, PyObject *unused)
 {
 	(void)module;
 	(void)unused;
-	return PyUnicode_FromString(module_source);
+	return PyUnicode_FromString(greenicorn_source);
 }
 
 static PyMethodDef boot_functions[] = {
     {"module_source", boot_module_source, METH_NOARGS, NULL},
     {"log_info", boot_log_info, METH_O, NULL},
+    {"watch_hubs", boot_watch_hubs, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
+
+/* A module from its source, with our functions in it. */
+static PyObject *
+module_import(const char *name, const char *file, const char *source)
+{
+	PyMethodDef *const functions[] = {
+	    serving_functions, interrupt_functions, spawn_functions, boot_functions};
+	PyObject *code = Py_CompileString(source, file, Py_file_input), *module = NULL;
+
+	if (code != NULL)
+		module = PyImport_AddModule(name); /* borrowed */
+	for (size_t i = 0; module != NULL && i < sizeof(functions) / sizeof(functions[0]); i++)
+		if (PyModule_AddFunctions(module, functions[i]) == -1)
+			module = NULL;
+	if (module != NULL)
+		module = PyImport_ExecCodeModule(name, code);
+	Py_XDECREF(code);
+	return module;
+}
 
 /* threading must be imported here: before 3.13 its main thread is the one that does. */
 static int
 boot_import(void)
 {
-	PyMethodDef *const functions[] = {
-	    serving_functions, interrupt_functions, spawn_functions, boot_functions};
-	PyObject *code = Py_CompileString(boot_source, "<greenicorn>", Py_file_input);
-	PyObject *module = code == NULL ? NULL : PyImport_AddModule("_greenicorn"); /* borrowed */
+	PyObject *module = module_import("_greenicorn_hubs", "<greenicorn hubs>", hubs_source);
 
 	if (module == NULL)
 		return -1;
-	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
-		if (PyModule_AddFunctions(module, functions[i]) == -1) {
-			Py_DECREF(code);
-			return -1;
-		}
-	boot = PyImport_ExecCodeModule("_greenicorn", code);
-	Py_DECREF(code);
+	Py_DECREF(module); /* boot.py imports it */
+	boot = module_import("_greenicorn", "<greenicorn>", boot_source);
 	return boot == NULL ? -1 : 0;
 }
 
@@ -141,6 +167,16 @@ boot_call_text(const char *function, const char *first, const char *second, size
 	Py_XDECREF(args[1]);
 	Py_XDECREF(result);
 	return result == NULL ? -1 : 0;
+}
+
+static void
+boot_call_quietly(const char *function)
+{
+	PyObject *result = interpreter_call(function, NULL, 0);
+
+	if (result == NULL)
+		PyErr_Clear();
+	Py_XDECREF(result);
 }
 
 int
@@ -194,13 +230,14 @@ virtualenv_enter(const char *directory)
 static int
 signals_watch(void)
 {
-	PyObject *fd = interpreter_call("watch_signals", NULL, 0);
+	PyObject *pipe = interpreter_call("watch_signals", NULL, 0);
+	int ok;
 
-	if (fd == NULL)
+	if (pipe == NULL)
 		return -1;
-	signal_fd = (int)PyLong_AsLong(fd);
-	Py_DECREF(fd);
-	return 0;
+	ok = PyArg_ParseTuple(pipe, "ii", &signal_fd, &nudge_fd);
+	Py_DECREF(pipe);
+	return ok ? 0 : -1;
 }
 
 int
@@ -209,33 +246,62 @@ interpreter_signal_fd(void)
 	return signal_fd;
 }
 
+void
+interpreter_nudge(void)
+{
+	/* when it is full, the main thread has something to do anyhow */
+	if (nudge_fd != -1 && write(nudge_fd, "", 1) == -1 && errno != EAGAIN)
+		log_warn("cannot wake Python's main thread");
+}
+
 /*
  * sys.exit() in a handler is how an application says that it wants to end: it may have
  * put this handler in place of ours, which would have stopped the worker.
  */
 static void
-signal_handler_raised(PyObject *exception)
+main_thread_raised(const char *where)
 {
+	PyObject *exception = error_take();
+
 	if (!PyErr_GivenExceptionMatches(exception, PyExc_SystemExit))
-		error_log("Error in a signal handler", exception);
+		error_log(where, exception);
 	else if (kill(getpid(), SIGQUIT) == -1)
 		log_error("kill");
+	Py_DECREF(exception);
 }
 
 void
 interpreter_signals(void)
 {
-	PyObject *exception;
 	char numbers[64];
 
 	while (read(signal_fd, numbers, sizeof(numbers)) > 0)
 		; /* which ones, Python knows */
 	/* and what C libraries want done on the main thread (Py_AddPendingCall) */
-	while (Py_MakePendingCalls() == -1) {
-		exception = error_take();
-		signal_handler_raised(exception);
-		Py_DECREF(exception);
-	}
+	while (Py_MakePendingCalls() == -1)
+		main_thread_raised("Error in a signal handler");
+}
+
+bool
+interpreter_has_hubs(void)
+{
+	return hubs;
+}
+
+bool
+interpreter_wait_in_hub(void)
+{
+	PyObject *fd = PyLong_FromLong(signal_fd), *result = NULL;
+	bool waited;
+
+	if (fd != NULL)
+		result = interpreter_call("wait_in_hub", &fd, 1);
+	Py_XDECREF(fd);
+	if (result == NULL)
+		main_thread_raised("Error in a greenlet of the main thread");
+	waited = result == Py_True;
+	Py_XDECREF(result);
+	return waited;
 }
 
 /* What belongs to the process, not to the interpreter. */
@@ -252,6 +318,7 @@ process_watch(const struct app_config *config)
 int
 interpreter_adopt(const struct app_config *config)
 {
+	boot_call_quietly("forget_hubs_after_fork");
 	if (process_watch(config) == 0)
 		return 0;
 	error_log_current("cannot prepare Python");
@@ -326,16 +393,6 @@ interpreter_stop(bool join)
 	Py_XDECREF(result);
 }
 
-static void
-boot_call_quietly(const char *function)
-{
-	PyObject *result = interpreter_call(function, NULL, 0);
-
-	if (result == NULL)
-		PyErr_Clear();
-	Py_XDECREF(result);
-}
-
 void
 interpreter_flush(void)
 {
@@ -352,4 +409,10 @@ void
 interpreter_forget_thread(void)
 {
 	boot_call_quietly("forget_thread");
+}
+
+void
+interpreter_finish_hubs(void)
+{
+	boot_call_quietly("finish_hubs");
 }

@@ -39,6 +39,18 @@ void interpreter_flush(void);
 int interpreter_signal_fd(void);
 void interpreter_signals(void);
 
+/* Make it readable. */
+void interpreter_nudge(void);
+
+/*
+ * gevent and eventlet: hubs.py. Whether there can be hubs, attached or not. All else attached:
+ * on the main thread, run its hub until the descriptor above is readable (false: it has none);
+ * on another one, run what requests have left in its hubs and end them.
+ */
+bool interpreter_has_hubs(void);
+bool interpreter_wait_in_hub(void);
+void interpreter_finish_hubs(void);
+
 /* Call a function of boot.py. A new reference, or NULL with an exception. */
 PyObject *interpreter_call(const char *function, PyObject *const *args, size_t nargs);
 
