@@ -1,6 +1,6 @@
 """Nothing is lost: clients that count, while the server reloads, upgrades, recycles, grows and shrinks.
 
-GREENICORN_RELOADS and GREENICORN_UPGRADES make it longer: `./dev test reliability` does 50 and 20.
+GREENICORN_RELOADS and GREENICORN_UPGRADES make it longer: see docs/reliability.md.
 """
 
 import os
