@@ -584,7 +584,27 @@ def forks():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
-CASES = {case.__name__: case for case in [*ANYWHERE, *WORKERS, outlives, lasts, forks]}
+def in_a_query():
+    """libpq takes it for a lost connection; the Timeout has its error as context."""
+    import psycopg2
+
+    connection = psycopg2.connect(os.environ["TEST_DSN"])
+    try:
+        with Timeout(0.05), connection.cursor() as cursor:
+            cursor.execute("select pg_sleep(%d)" % LONG)
+    except Timeout as timeout:
+        assert isinstance(timeout.__context__, psycopg2.Error)
+    else:
+        raise AssertionError("not interrupted")
+    connection.close()
+    connection = psycopg2.connect(os.environ["TEST_DSN"])
+    cursor = connection.cursor()
+    cursor.execute("select 1")
+    assert cursor.fetchone() == (1,)
+    connection.close()
+
+
+CASES = {case.__name__: case for case in [*ANYWHERE, *WORKERS, outlives, lasts, forks, in_a_query]}
 
 
 def app(environ, start_response):

@@ -100,5 +100,11 @@ def test_spawned_while_the_application_is_loaded(serve):
     assert server.get("/").text == "spawned"
 
 
+def test_in_a_query(serve, postgres):
+    server = serve("module_cases:app", env={"TEST_DSN": postgres.dsn})
+    results, _ = burst(server, 10 * ["/in_a_query"], 60)
+    assert set(results) == {(200, "ok")}
+
+
 def test_children(server):
     assert server.get("/forks").text == "ok"
