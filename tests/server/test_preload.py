@@ -136,7 +136,7 @@ def test_stop(serve):
     assert len(pids) == 3
     server.signal(signal.SIGTERM)
     assert server.process.wait(10 * harness.PATIENCE) == 0
-    assert not [pid for pid in pids if os.path.exists("/proc/%d" % pid)]
+    wait_for(lambda: not [pid for pid in pids if os.path.exists("/proc/%d" % pid)], 20)
 
 
 def test_a_master_that_is_killed_leaves_nothing(serve):
