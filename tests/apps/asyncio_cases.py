@@ -2,14 +2,22 @@
 
 import asyncio
 import contextvars
+import os
 import socket
+import ssl
 import sys
 import threading
 import time
+from contextlib import suppress
 
+import django.conf
+import django.core.wsgi
+import django.http
+import django.urls
 from asgiref.sync import async_to_sync, sync_to_async
 from cases import LONG, WAIT, app, case
 from flask import request
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 try:
     import uvloop
@@ -88,6 +96,97 @@ def streams(n):
             return int(answer)
 
     return asyncio.run(main())
+
+
+@case
+def tls_streams(n):
+    """Both ends of TLS on one loop."""
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.load_cert_chain(os.environ["TEST_CERTIFICATE"], os.environ["TEST_KEY"])
+    ours = ssl.create_default_context(cafile=os.environ["TEST_CERTIFICATE"])
+
+    async def serve(reader, writer):
+        line = await reader.readline()
+        await asyncio.sleep(WAIT)
+        writer.write(line * 10000)
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=theirs)
+        async with server:
+            address = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*address, ssl=ours, server_hostname="localhost")
+            writer.write(b"%d\n" % n)
+            lines = (await reader.read()).split()
+            writer.close()
+            assert len(lines) == 10000
+            return int(lines[-1])
+
+    return asyncio.run(main())
+
+
+@case
+def cancelled(n):
+    """asyncio.timeout, where it is (3.11), around what goes on for longer, in a task group."""
+
+    async def main():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT), asyncio.TaskGroup() as group:
+                for _ in range(5):
+                    group.create_task(asyncio.sleep(LONG))
+            return -1
+        return n
+
+    return asyncio.run(main())
+
+
+@case
+def runner(n):
+    """One loop for several calls, with its context."""
+
+    async def put():
+        variable.set(n)
+
+    async def get():
+        await asyncio.sleep(WAIT)
+        return variable.get()
+
+    with asyncio.Runner() as one:
+        one.run(put())
+        return one.run(get())
+
+
+@case
+def turns(n):
+    """asyncio.sleep(0) is others' turn, too: requests 2k and 2k + 1 count in step."""
+    theirs = n ^ 1
+
+    async def main():
+        for i in range(20):
+            counts[n] = i
+            while counts.get(theirs, 0) < i - 1:
+                await asyncio.sleep(0)
+        counts[n] = 20
+
+    asyncio.run(main())
+    return n
+
+
+counts = {}
+
+
+@case
+def recv_in_a_coroutine(n):
+    ours, theirs = socket.socketpair()
+
+    async def main():
+        timer = threading.Timer(WAIT, theirs.sendall, [b"%d" % n])
+        timer.start()
+        return int(ours.recv(100))
+
+    with ours, theirs:
+        return asyncio.run(main())
 
 
 @case
@@ -202,6 +301,87 @@ def signal_handlers(n):
 async def flask_async_view():
     await asyncio.sleep(WAIT)
     return request.args["n"]
+
+
+async def django_view(request):
+    """Where it blocks it runs on the request's own thread (thread_sensitive)."""
+    await asyncio.sleep(WAIT / 2)
+    await sync_to_async(time.sleep)(WAIT / 2)
+    n = request.GET["n"]
+    return django.http.HttpResponse(n, headers={"Content-Length": len(n)})
+
+
+django.conf.settings.configure(
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="test", DEBUG=True, DEFAULT_CHARSET="utf-8", USE_TZ=True
+)
+urlpatterns = [django.urls.path("view", django_view)]
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/django": django.core.wsgi.get_wsgi_application()})
+
+with suppress(ImportError):
+    import aiohttp
+    import aiohttp.web
+
+    @case
+    def aiohttp_client(n):
+        """And a server, in the same loop."""
+
+        async def answer(request):
+            await asyncio.sleep(WAIT)
+            return aiohttp.web.Response(text=request.query["n"])
+
+        async def main():
+            web = aiohttp.web.Application()
+            web.add_routes([aiohttp.web.get("/", answer)])
+            runner = aiohttp.web.AppRunner(web)
+            await runner.setup()
+            await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
+            url = "http://127.0.0.1:%d/?n=%d" % (runner.addresses[0][1], n)
+            try:
+                async with aiohttp.ClientSession() as session, session.get(url) as response:
+                    return int(await response.text())
+            finally:
+                await runner.cleanup()
+
+        return asyncio.run(main())
+
+
+with suppress(ImportError):
+    import aiosqlite
+
+    @case
+    def aiosqlite_function(n):
+        """SQLite runs on a thread that aiosqlite makes; the function waits there."""
+
+        def wait(value):
+            time.sleep(WAIT)
+            return value
+
+        async def main():
+            async with aiosqlite.connect(":memory:") as connection:
+                await connection.create_function("wait", 1, wait)
+                async with connection.execute("SELECT wait(?)", (n,)) as cursor:
+                    return (await cursor.fetchone())[0]
+
+        return asyncio.run(main())
+
+    import sqlalchemy
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    @case
+    def aiosqlite_sqlalchemy(n):
+        """greenlet is what lets SQLAlchemy's own code wait for a coroutine."""
+
+        async def main():
+            engine = create_async_engine("sqlite+aiosqlite://")
+            async with engine.begin() as connection:
+                await connection.execute(sqlalchemy.text("CREATE TABLE t (n INTEGER)"))
+                await connection.execute(sqlalchemy.text("INSERT INTO t VALUES (:n)"), {"n": n})
+                await asyncio.sleep(WAIT)
+                result = (await connection.execute(sqlalchemy.text("SELECT n FROM t"))).scalar()
+            await engine.dispose()
+            return result
+
+        return asyncio.run(main())
 
 
 if uvloop:

@@ -18,6 +18,7 @@ import gevent.pool
 import gevent.queue
 import gevent.subprocess
 import gevent.threadpool
+import greenicorn
 import greenlet
 from cases import LONG, WAIT, app, case, pairs
 
@@ -199,6 +200,12 @@ def leave(n):
     gevent.spawn(sys.exit, "from a greenlet")
     gevent.Timeout(WAIT / 2).start()
     return n
+
+
+@case
+def leave_in_another(n):
+    """The same for a function on a green thread of its own."""
+    return greenicorn.spawn(leave, n).result(LONG)
 
 
 @case

@@ -5,6 +5,7 @@ import os
 import pytest
 
 import harness
+import services
 from bursts import burst, numbers
 from harness import needs, wait_for
 
@@ -12,23 +13,33 @@ N, WAIT = 50, 0.2
 OVERLAP = 4  # times faster than one after another, at least
 
 CASES = [
-    "many_tasks", "executor", "to_thread", "timeouts", "streams", "subprocess_exec", "subprocess_kill", "getaddrinfo",
-    "blocking_in_a_coroutine", "loops_are_apart", "one_loop_kept", "to_sync", "to_async_beside", "signal_handlers",
-    "flask_async_view", "uvloop_sleep", "uvloop_streams", "uvloop_executor",
+    "many_tasks", "executor", "to_thread", "timeouts", "cancelled", "runner", "turns", "streams", "tls_streams",
+    "subprocess_exec", "subprocess_kill", "getaddrinfo",
+    "blocking_in_a_coroutine", "recv_in_a_coroutine",
+    "loops_are_apart", "one_loop_kept", "to_sync", "to_async_beside", "signal_handlers",
+    "flask_async_view", "django/view", "aiohttp_client", "aiosqlite_function", "aiosqlite_sqlalchemy",
+    "uvloop_sleep", "uvloop_streams", "uvloop_executor",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = harness.Server(tmp_path_factory.mktemp("asyncio"), "asyncio_cases:app")
+def environment(tmp_path_factory):
+    file, _ = services.certificate(tmp_path_factory.mktemp("certificate"))
+    return {"TEST_CERTIFICATE": file, "TEST_KEY": os.path.join(os.path.dirname(file), "key.pem")}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, environment):
+    server = harness.Server(tmp_path_factory.mktemp("asyncio"), "asyncio_cases:app", env=environment)
     yield server
     server.finish()
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_fifty_at_once(server, case):
-    if case.startswith("uvloop"):
-        needs("uvloop")
+    for library in ("uvloop", "aiohttp", "aiosqlite"):
+        if case.startswith(library):
+            needs(library)
     results, took = burst(server, ["/%s?n=%d" % (case, i) for i in range(N)])
     assert results == numbers(N)
     assert took < N * WAIT / OVERLAP * harness.PATIENCE

@@ -60,7 +60,7 @@ def test_hubs_end_with_their_requests(server, library):
         wait_for(lambda: int(server.get("/hubs").text) < 20, 30, "the end of hubs")
 
 
-@pytest.mark.parametrize("library, path", [("gevent", "leave"), ("eventlet", "eventlet_leave")])
+@pytest.mark.parametrize("library, path", [("gevent", "leave"), ("gevent", "leave_in_another"), ("eventlet", "eventlet_leave")])
 def test_what_is_spawned_goes_on_after_the_response(server, library, path):
     needs(library)
     before = int(server.get("/left_behind").text)

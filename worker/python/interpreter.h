@@ -45,7 +45,7 @@ void interpreter_nudge(void);
 /*
  * gevent and eventlet: hubs.py. Whether there can be hubs, attached or not. All else attached:
  * on the main thread, run its hub until the descriptor above is readable (false: it has none);
- * on another one, run what requests have left in its hubs and end them.
+ * on another one, run what has been left in its hubs and end them, at the end of each job.
  */
 bool interpreter_has_hubs(void);
 bool interpreter_wait_in_hub(void);

@@ -8,6 +8,7 @@
 #include "worker/green/green.h"
 #include "worker/python/errors.h"
 #include "worker/python/forked.h"
+#include "worker/python/interpreter.h"
 #include "worker/python/interrupt.h"
 #include "worker/python/thread.h"
 
@@ -44,6 +45,8 @@ spawned_run(void *arg)
 		error_log_current("A spawned function failed");
 	Py_XDECREF(result);
 	interrupt_forget();
+	if (interpreter_has_hubs())
+		interpreter_finish_hubs();
 	thread_detach();
 }
 
