@@ -138,6 +138,14 @@ def gevent_resolver(n):
 
 
 @case
+def threadpool_of_all(n):
+    return threadpool.apply(lambda: (time.sleep(WAIT), n)[1])
+
+
+threadpool = gevent.threadpool.ThreadPool(10)
+
+
+@case
 def semaphore_of_all(n):
     """Some wait by gevent while they have it, some do not."""
     with shared_semaphore:
@@ -267,6 +275,7 @@ try:
     import eventlet.greenpool
     import eventlet.queue
     import eventlet.timeout
+    import eventlet.tpool
 except ImportError:
     eventlet = None
 
@@ -298,6 +307,11 @@ if eventlet:
             eventlet.sleep(LONG)
             return -1
         return n
+
+    @case
+    def eventlet_threads(n):
+        eventlet.tpool.execute(time.sleep, WAIT)
+        return len(eventlet.tpool.Proxy([0] * n))
 
     @case
     def eventlet_leave(n):

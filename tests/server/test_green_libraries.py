@@ -12,14 +12,14 @@ from bursts import burst, numbers
 from harness import needs, wait_for
 
 N, WAIT = 50, 0.2
-OVERLAP = 4  # times faster than one after another, at least
+OVERLAP = 2  # times faster than one after another, at least
 
 CASES = [
     "gevent_sleep", "gevent_spawn", "gevent_pool", "gevent_queue", "gevent_timeout", "gevent_event_result",
     "gevent_threadpool", "gevent_subprocess", "gevent_socket", "gevent_resolver",
-    "semaphore_of_all", "rlock_of_all", "pool_of_all", "result_of_two", "turns",
+    "semaphore_of_all", "rlock_of_all", "pool_of_all", "threadpool_of_all", "result_of_two",
     "blocking_beside_gevent", "unpatched", "greenlets",
-    "eventlet_sleep", "eventlet_pool", "eventlet_queue", "eventlet_timeout", "eventlet_unpatched",
+    "eventlet_sleep", "eventlet_pool", "eventlet_queue", "eventlet_timeout", "eventlet_threads", "eventlet_unpatched",
 ]  # fmt: skip
 
 
@@ -43,6 +43,12 @@ def test_fifty_at_once(server, case):
 def test_the_log_says_that_patching_is_not_needed(server):
     said = re.findall(r"INFO\] gevent\.monkey\.patch_all\(\) did nothing: it is not needed here", server.log_text())
     assert len(said) == 1
+
+
+def test_a_sleep_of_0_is_a_turn_of_others(server):
+    """They spin, so the time says nothing."""
+    results, _ = burst(server, ["/turns?n=%d" % i for i in range(10)])
+    assert results == numbers(10)
 
 
 def descriptors(pid):
@@ -136,13 +142,14 @@ def test_preloaded(serve):
         "from gevent.monkey import patch_all; patch_all()",
         "from gevent import monkey; monkey.patch_socket(); monkey.patch_thread(); monkey.patch_ssl()",
         "from psycogreen.gevent import patch_psycopg; patch_psycopg()",
+        "import grpc.experimental.gevent as m; m.init_gevent()",
         "import eventlet; eventlet.monkey_patch(os=False)",
         "import eventlet.patcher; eventlet.patcher.monkey_patch()",
     ],
 )
 def test_ways_to_patch(serve, tmp_path, line):
     needs("gevent")
-    for library in ("eventlet", "psycogreen.gevent"):
+    for library in ("eventlet", "psycogreen.gevent", "grpc.experimental.gevent"):
         if library in line:
             needs(library)
     (tmp_path / "patched.py").write_text(line + "\nfrom hello import app\nimport socket, threading, time, ssl\n"

@@ -105,6 +105,7 @@ _patching = {
     "eventlet.patcher": lambda name: name == "monkey_patch",
     "psycogreen.gevent": lambda name: name in ("patch_psycopg", "make_psycopg_green"),
     "psycogreen.eventlet": lambda name: name in ("patch_psycopg", "make_psycopg_green"),
+    "grpc.experimental.gevent": lambda name: name == "init_gevent",
 }
 
 
@@ -138,9 +139,19 @@ def _real_popen(gevent_subprocess):
     gevent_subprocess.Popen = subprocess.Popen
 
 
+def _in_place(eventlet_tpool):
+    """eventlet's thread pool is for one hub, and for what would block other requests; here nothing does."""
+
+    def execute(method, *args, **kwargs):
+        return method(*args, **kwargs)
+
+    eventlet_tpool.execute = execute
+
+
 _after_import = {
     **dict.fromkeys(_patching, _defuse),
     "gevent.subprocess": _real_popen,
+    "eventlet.tpool": _in_place,
     "gevent.hub": lambda module: watch_hubs(),  # noqa: F821 - of interpreter.c
     "eventlet.hubs": lambda module: watch_hubs(),  # noqa: F821
 }
