@@ -24,25 +24,48 @@ crew_slot(const struct master *m)
 	return -1;
 }
 
-void
-crew_spawn(struct master *m)
+static struct child *
+crew_find(const struct master *m, pid_t pid)
 {
-	struct generation *g = m->current;
-	struct mold *mold = g->settings.preload_app ? &g->mold : NULL;
+	for (size_t i = 0; i < m->n; i++)
+		if (m->children[i].pid == pid)
+			return &m->children[i];
+	return NULL;
+}
+
+/* 0, or -1 with errno: also when a mold lies and names one that we have. */
+static int
+crew_add(struct master *m, struct mold *mold)
+{
 	int slot = crew_slot(m);
 	struct child child;
 
-	if (slot == -1 ||
-	    child_spawn(&child, g, mold, m->config->worker, &m->scoreboard, (size_t)slot) == -1) {
-		log_error("cannot start a worker");
-		if (mold != NULL)
-			mold_stop(mold);
-		backoff_fail(&m->backoff, scoreboard_now());
-		return;
+	if (slot == -1 || child_spawn(&child, m->current, mold, m->config->worker, &m->scoreboard,
+			      (size_t)slot) == -1)
+		return -1;
+	if (crew_find(m, child.pid) != NULL) {
+		child_hang_up(&child);
+		mold_stop(mold);
+		errno = EPROTO;
+		return -1;
 	}
 	m->children = xreallocarray(m->children, m->n + 1, sizeof(*m->children));
 	m->children[m->n++] = child;
 	log_info("Booting worker with pid: %d", (int)child.pid);
+	return 0;
+}
+
+void
+crew_spawn(struct master *m)
+{
+	struct generation *g = m->current;
+
+	if (scoreboard_now() < m->backoff.until)
+		return; /* the one before it could not be started */
+	if (crew_add(m, g->settings.preload_app ? &g->mold : NULL) == 0)
+		return;
+	log_error("cannot start a worker");
+	backoff_fail(&m->backoff, scoreboard_now());
 }
 
 static void
@@ -204,16 +227,13 @@ crew_bury(struct master *m, size_t i, int status)
 void
 crew_reap(struct master *m)
 {
+	struct child *c;
 	pid_t pid;
 	int status;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		molds_reaped(m, pid, status);
-		for (size_t i = 0; i < m->n; i++) {
-			if (m->children[i].pid == pid) {
-				crew_bury(m, i, status);
-				break;
-			}
-		}
+		if ((c = crew_find(m, pid)) != NULL)
+			crew_bury(m, (size_t)(c - m->children), status);
 	}
 }

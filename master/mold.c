@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/contract.h"
@@ -85,6 +86,15 @@ order_send(int to, size_t slot, int control)
 	return sendmsg(to, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 ? -1 : 0;
 }
 
+/* The mold runs the application: what it names we shall signal one day, perhaps as root. */
+static bool
+is_child(int pid)
+{
+	siginfo_t info;
+
+	return pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
 static pid_t
 answer_receive(int from)
 {
@@ -104,15 +114,7 @@ answer_receive(int from)
 	}
 	text[n] = '\0';
 	errno = EPROTO;
-	return sscanf(text, CONTRACT_MSG_FORKED " %d", &pid) == 1 && pid > 0 ? pid : -1;
-}
-
-pid_t
-mold_fork(struct mold *mold, size_t slot, int control)
-{
-	if (order_send(mold->control, slot, control) == -1)
-		return -1;
-	return answer_receive(mold->control);
+	return sscanf(text, CONTRACT_MSG_FORKED " %d", &pid) == 1 && is_child(pid) ? pid : -1;
 }
 
 void
@@ -122,6 +124,21 @@ mold_stop(struct mold *mold)
 	if (mold->pid != 0 && kill(mold->pid, SIGKILL) == -1)
 		log_warn("cannot kill the mold (pid:%d)", (int)mold->pid);
 	mold->pid = 0;
+}
+
+pid_t
+mold_fork(struct mold *mold, size_t slot, int control)
+{
+	pid_t pid = -1;
+	int saved_errno;
+
+	if (order_send(mold->control, slot, control) == 0)
+		pid = answer_receive(mold->control);
+	saved_errno = errno;
+	if (pid == -1)
+		mold_stop(mold);
+	errno = saved_errno;
+	return pid;
 }
 
 void

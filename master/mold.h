@@ -32,7 +32,8 @@ bool mold_listen(struct mold *);
 
 /*
  * A new worker for a row of the scoreboard; control, its end of the control socket, stays the
- * caller's. Its pid, or -1 with errno: then the mold is of no use any more.
+ * caller's. Its pid, which is a child's, or -1 with errno: then the mold, of no use any more, is
+ * stopped.
  */
 pid_t mold_fork(struct mold *, size_t slot, int control);
 

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/contract.h"
 #include "common/log.h"
+#include "common/orphan.h"
 #include "worker/access_log.h"
 #include "worker/app/app.h"
 
@@ -77,40 +77,6 @@ order_receive(int control, struct order *order)
 	return -1;
 }
 
-/*
- * Twice, so that the worker is nobody's child and becomes the master's, which is a
- * subreaper (prctl(2)). The one in between tells its parent the worker's pid. 0 in the worker,
- * its pid in the mold, -1 with errno.
- */
-static pid_t
-fork_for_the_master(void)
-{
-	int fds[2], status;
-	pid_t between, pid = -1;
-
-	if (pipe(fds) == -1)
-		return -1;
-	between = fork();
-	if (between == 0) {
-		pid = fork();
-		if (pid == 0) {
-			close(fds[0]);
-			close(fds[1]);
-			return 0;
-		}
-		_exit(pid == -1 || write(fds[1], &pid, sizeof(pid)) != sizeof(pid));
-	}
-	close(fds[1]);
-	if (between != -1 && read(fds[0], &pid, sizeof(pid)) != sizeof(pid)) {
-		pid = -1;
-		errno = EAGAIN;
-	}
-	close(fds[0]);
-	while (between != -1 && waitpid(between, &status, 0) == -1 && errno == EINTR)
-		;
-	return pid;
-}
-
 /* How many threads the kernel sees in this process; fork copies only one. */
 static size_t
 count_tasks(void)
@@ -150,7 +116,7 @@ order_fulfil(struct worker_contract *contract, struct app *app, const struct ord
 	pid_t pid;
 
 	ops->fork_begin(app, count_tasks());
-	pid = fork_for_the_master();
+	pid = orphan_fork(); /* the master's, which is a subreaper */
 	ops->fork_end(app, pid == 0);
 	if (pid == 0)
 		return true;

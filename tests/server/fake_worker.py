@@ -10,6 +10,8 @@ The application's name says how: "ok", or words joined by "+":
   mute          close the control socket once ready
   chatty        send rubbish to the master all the time
   stubborn      ignore TERM                         deaf        ignore ABRT as well
+  mold=fork     with preload_app: fork workers      mold=twice  fork one, then name that one again
+  mold=N        name process N as the worker        mold=hang   never answer
 It answers each connection with JSON about itself.
 """
 
@@ -88,6 +90,40 @@ class Worker:
         if "mute" in self.how:
             self.control.close()
 
+    def fork(self, control):
+        """Twice, so that the worker is the master's child; in the mold, its pid."""
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            pid = os.fork()
+            if pid:
+                os.write(writing, b"%d" % pid)
+                os._exit(0)
+            self.control.close()
+            self.control = socket.socket(fileno=control)
+            return 0
+        pid = int(os.read(reading, 20))
+        os.wait()
+        for fd in reading, writing, control:
+            os.close(fd)
+        return pid
+
+    def mold(self):
+        """Until this process is a worker."""
+        how, pid = self.how["mold"], 0
+        self.control.send(b"ready")
+        while True:
+            select.select([self.control], [], [])
+            order, fds, _, _ = socket.recv_fds(self.control, 64, 1)
+            if not order:
+                os._exit(0)
+            if how == "fork" or (how == "twice" and not pid):
+                pid = self.fork(*fds)
+                if not pid:
+                    self.slot = int(order.split()[1])
+                    return
+            if how != "hang":
+                self.control.send(b"forked %d" % (pid or int(how)))
+
     def answer(self, listener):
         try:
             connection, _ = listener.accept()
@@ -138,5 +174,7 @@ class Worker:
 
 
 worker = Worker()
+if "GREENICORN_MOLD" in os.environ:
+    worker.mold()
 worker.start()
 worker.serve()

@@ -5,11 +5,12 @@ import json
 import os
 import re
 import signal
+import subprocess
 
 import harness
 from counting import Clients
 from harness import children_of, wait_for
-from master_util import status_of
+from master_util import Master, status_of
 
 
 def about(server, path="/"):
@@ -162,3 +163,52 @@ def test_workers_share_what_was_loaded(serve):
         return sum(sizes) / len(sizes)
 
     assert of_a_worker(True) < of_a_worker(False) / 2
+
+
+# ---- molds that misbehave: fake_worker.py ----
+
+
+def booted_molds(m):
+    return [int(pid) for pid in re.findall(r"Booting mold with pid: (\d+)", m.log_text())]
+
+
+def test_a_mold_that_names_a_foreign_process(tmp_path):
+    """It is not taken for a worker: the master, perhaps root's, would signal it."""
+    with subprocess.Popen(["sleep", "600"]) as foreign:
+        with Master(tmp_path, app="mold=%d" % foreign.pid, wait=False, preload_app=True) as m:
+            m.wait_log("cannot start a worker: No child processes", count=2)
+            assert foreign.pid not in m.booted()
+        assert foreign.poll() is None
+        foreign.kill()
+
+
+def test_a_mold_that_names_one_worker_twice(tmp_path):
+    with Master(tmp_path, app="mold=twice", wait=False, preload_app=True, workers=2) as m:
+        m.wait_log("cannot start a worker: Protocol error")
+        wait_for(lambda: len(m.booted()) == 2 and set(m.booted()) <= set(m.workers()))
+        assert len(set(m.booted())) == 2
+
+
+def test_a_mold_that_hangs(tmp_path):
+    """Given up once, not once for each of the workers that wait for it."""
+    with Master(tmp_path, app="mold=hang", wait=False, preload_app=True, workers=3) as m:
+        (first,) = wait_for(lambda: booted_molds(m))
+        wait_for(lambda: len(booted_molds(m)) == 2, 20)
+        assert m.log_text().count("cannot start a worker: Connection timed out") == 1
+        assert m.log_text().count("cannot start a worker") == 1
+        assert first not in m.workers()
+
+
+def test_preloading_is_turned_on_and_off(tmp_path):
+    """With each reload; no descriptor of a mold stays behind."""
+    with Master(tmp_path, app=None, wsgi_app="mold=fork", workers=2) as m:
+
+        def reload(preload):
+            old = set(m.workers())
+            m.hup(preload_app=preload)
+            wait_for(lambda: not old & set(m.ready_workers()) and len(m.ready_workers()) == 2 + preload)
+            wait_for(lambda: not old & set(m.workers()))
+            return len(os.listdir("/proc/%d/fd" % m.process.pid))
+
+        counts = [(reload(True), reload(True), reload(False)) for _ in range(5)]
+        assert set(counts) == {counts[0]} and counts[0][0] == counts[0][1] == counts[0][2] + 1
