@@ -153,17 +153,24 @@ listener_adopt(struct listener *l, int fd)
 	return 0;
 }
 
-void
+int
 listener_own(struct listener *l)
 {
+	const char *path = address_path(&l->address);
 	struct stat st;
 
 	l->inherited = false;
-	if (address_path(&l->address) != NULL && lstat(address_path(&l->address), &st) == 0 &&
-	    S_ISSOCK(st.st_mode)) {
-		l->dev = st.st_dev;
-		l->ino = st.st_ino;
+	if (path == NULL)
+		return 0;
+	if (lstat(path, &st) == -1)
+		return -1;
+	if (!S_ISSOCK(st.st_mode)) {
+		errno = ENOTSOCK;
+		return -1;
 	}
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
+	return 0;
 }
 
 void

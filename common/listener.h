@@ -35,8 +35,11 @@ int listener_open(
  */
 int listener_adopt(struct listener *, int fd);
 
-/* An adopted one that an earlier process of ours bound: listener_unlink may remove its file. */
-void listener_own(struct listener *);
+/*
+ * An adopted one that an earlier process of ours bound: listener_unlink may remove its file. 0, or
+ * -1 with errno for a unix socket whose file is gone: nobody can connect to it any more.
+ */
+int listener_own(struct listener *);
 
 /* Close, but leave a unix socket's file: others listen on it still. */
 void listener_close(struct listener *);

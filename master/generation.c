@@ -44,7 +44,8 @@ binding_keep(struct binding *b, const struct binding *old, int backlog)
 
 /*
  * A socket that an earlier master bound: the one that started us, or one whose sockets
- * systemd has kept. Whether there is one of that address.
+ * systemd has kept. Whether there is one of that address; systemd keeps a unix socket over
+ * a restart, too, before which we have removed its file.
  */
 static bool
 binding_take_bound(struct binding *b, struct fds *inherited, const struct settings *s)
@@ -59,8 +60,9 @@ binding_take_bound(struct binding *b, struct fds *inherited, const struct settin
 		    listener_adopt(&b->listener, it->fd) == -1 ||
 		    strcmp(b->listener.text, text) != 0)
 			continue;
+		if (listener_own(&b->listener) == -1)
+			return false;
 		it->fd = -1;
-		listener_own(&b->listener);
 		return listen(b->listener.fd, s->backlog) == 0;
 	}
 	return false;
@@ -203,8 +205,8 @@ settings_pack(const struct settings *s)
 	return fd;
 }
 
-static bool
-is_inherited(const struct generation *g)
+bool
+generation_is_inherited(const struct generation *g)
 {
 	return g != NULL && g->nbindings > 0 && g->bindings[0].listener.inherited;
 }
@@ -227,7 +229,7 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	    xasprintf("greenicorn: mold   [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
 	if (has_activated(inherited))
 		rc = generation_adopt(g, inherited);
-	else if (is_inherited(old))
+	else if (generation_is_inherited(old))
 		rc = generation_inherit(g, old);
 	else
 		rc = generation_bind(g, old, inherited, privs, tries);

@@ -54,6 +54,9 @@ void generation_free(struct generation *, const struct generation *heir);
 /* Close the sockets and remove unix sockets' files: nobody shall connect any more. */
 void generation_close_sockets(struct generation *, const struct generation *heir);
 
+/* Whether its sockets are systemd's (or NULL: no). */
+bool generation_is_inherited(const struct generation *);
+
 /* "http://127.0.0.1:8000,unix:/run/x.sock"; the caller frees it. */
 char *generation_addresses(const struct generation *);
 

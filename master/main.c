@@ -195,7 +195,7 @@ main(int argc, char **argv)
 	char *worker, *pidfile;
 	int rc;
 
-	upgrade_remember(argc, argv);
+	upgrade_remember(argv);
 	options_parse(&options, argc, argv);
 	settings_load(&settings, &options);
 	config.worker = worker = worker_find();

@@ -94,7 +94,7 @@ status_tell(struct master *m, const struct numbers *n, uint64_t now)
 	free(text);
 }
 
-/* Healthy is a worker that shows life: a master that only exists is no service. */
+/* Healthy is a worker that shows life: a master that only exists is no service, unless by WINCH. */
 static uint64_t
 watchdog_tell(struct master *m, const struct numbers *n, uint64_t now)
 {
@@ -104,7 +104,7 @@ watchdog_tell(struct master *m, const struct numbers *n, uint64_t now)
 		return CHILD_NEVER;
 	if (now >= m->status.watchdog_at + interval) {
 		m->status.watchdog_at = now;
-		if (n->alive || m->stopping)
+		if (n->alive || m->stopping || m->current->workers == 0)
 			notify_watchdog();
 	}
 	return m->status.watchdog_at + interval;

@@ -2,7 +2,7 @@
 #include "master/upgrade.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,12 +10,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/contract.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/orphan.h"
 #include "master/internal.h"
 #include "master/notify.h"
 
@@ -39,27 +39,60 @@ strings_copy(char **strings)
 }
 
 void
-upgrade_remember(int argc, char **argv)
+upgrade_remember(char **argv)
 {
-	(void)argc; /* argv ends with NULL */
 	start_argv = strings_copy(argv);
 	start_environ = strings_copy(environ);
 }
 
-/* Who made the socket is who started us: the environment alone proves nothing. */
+static void
+descriptor_close(int *fd)
+{
+	if (*fd != -1)
+		close(*fd);
+	*fd = -1;
+}
+
+/* It has ended: what it had is ours alone. */
+static void
+predecessor_forget(struct upgrade *u)
+{
+	log_info("Master has been promoted.");
+	u->predecessor = 0;
+	descriptor_close(&u->predecessor_fd);
+	descriptor_close(&u->predecessor_control);
+}
+
+/* Its other end is the predecessor's alone, and open until we have said that we are ready. */
+static bool
+is_hung_up(int control)
+{
+	struct pollfd pfd = {.fd = control};
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+/*
+ * Who made the socket is who started us: the environment alone proves nothing. One that is gone by
+ * now, whoever may have its pid since, has made way for us.
+ */
 static void
 predecessor_meet(struct upgrade *u, int control)
 {
 	struct ucred peer;
 	socklen_t n = sizeof(peer);
 
-	if (control == -1 || getsockopt(control, SOL_SOCKET, SO_PEERCRED, &peer, &n) == -1)
+	if (control == -1)
 		return;
-	u->predecessor = peer.pid;
+	if (getsockopt(control, SOL_SOCKET, SO_PEERCRED, &peer, &n) == -1)
+		fatal("descriptor named " CONTRACT_FD_CONTROL);
 	u->predecessor_control = control;
 	u->predecessor_fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
-	if (u->predecessor_fd == -1)
-		fatalx("the master that started this one is gone");
+	if (u->predecessor_fd == -1 && errno != ESRCH)
+		fatal("cannot watch the master that started this one (pid:%d)", (int)peer.pid);
+	u->predecessor = peer.pid;
+	if (u->predecessor_fd == -1 || is_hung_up(control))
+		predecessor_forget(u);
 }
 
 void
@@ -92,16 +125,21 @@ upgrade_shared(const struct master *m)
 
 /* ---- the old master ---- */
 
-/* Sockets from systemd replace the setting bind there, too; ours are offered to it. */
+/*
+ * Sockets from systemd replace the setting bind there, too. Ours are offered to it, during a
+ * reload those of both generations: one of the two is what its configuration wants.
+ */
 static int
 successor_descriptors(const struct generation *g, int control)
 {
 	struct fds fds = {0};
 	int rc;
 
-	for (size_t i = 0; i < g->nbindings; i++)
-		fds_add(&fds, g->bindings[i].listener.fd,
-		    g->bindings[i].listener.inherited ? CONTRACT_FD_LISTEN : CONTRACT_FD_BOUND);
+	for (; g != NULL; g = generation_is_inherited(g) ? NULL : g->prior)
+		for (size_t i = 0; i < g->nbindings; i++)
+			fds_add(&fds, g->bindings[i].listener.fd,
+			    g->bindings[i].listener.inherited ? CONTRACT_FD_LISTEN
+							      : CONTRACT_FD_BOUND);
 	fds_add(&fds, control, CONTRACT_FD_CONTROL);
 	rc = fds_pass(&fds);
 	fds_free(&fds);
@@ -113,7 +151,7 @@ successor_descriptors(const struct generation *g, int control)
  * the new one is not, but the service manager wants to hear from it.
  */
 static _Noreturn void
-become_successor(const struct master *m, const struct generation *g, int control, pid_t old)
+become_successor(const struct master *m, int control, pid_t old)
 {
 	char number[24];
 
@@ -122,53 +160,28 @@ become_successor(const struct master *m, const struct generation *g, int control
 	unsetenv("WATCHDOG_PID");
 	if (chdir(m->config->options->cwd) == 0 && child_reset_signals() == 0 &&
 	    setenv(CONTRACT_ENV_PREDECESSOR, number, 1) == 0 &&
-	    successor_descriptors(g, control) == 0)
+	    successor_descriptors(m->current, control) == 0)
 		execvp(start_argv[0], start_argv);
 	dprintf(STDERR_FILENO, "cannot start %s: %s\n", start_argv[0], strerror(errno));
 	_exit(1);
 }
 
 /*
- * Twice, so that it is nobody's child here: systemd waits at a stop only for a main process
- * that is its own child. Its pid, or -1 with errno.
+ * Nobody's child here: systemd waits at a stop only for a main process that is its own child. For
+ * as long as that takes orphans are not ours, which with preload_app they are else.
  */
 static pid_t
-successor_fork(const struct master *m, const struct generation *g, int control)
+successor_spawn(const struct master *m, int control)
 {
-	pid_t between, pid = -1, old = getpid();
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC) == -1)
-		return -1;
-	between = fork();
-	if (between == 0) {
-		pid = fork();
-		if (pid == 0)
-			become_successor(m, g, control, old);
-		_exit(pid == -1 || write(fds[1], &pid, sizeof(pid)) != sizeof(pid));
-	}
-	close(fds[1]);
-	if (between != -1 && read(fds[0], &pid, sizeof(pid)) != sizeof(pid)) {
-		pid = -1;
-		errno = EAGAIN;
-	}
-	close(fds[0]);
-	while (between != -1 && waitpid(between, NULL, 0) == -1 && errno == EINTR)
-		;
-	return pid;
-}
-
-/* For as long as that takes orphans are not ours, which with preload_app they are else. */
-static pid_t
-successor_spawn(const struct master *m, const struct generation *g, int control)
-{
+	pid_t pid, old = getpid();
 	int subreaper = 0;
-	pid_t pid;
 
 	if (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == -1 ||
 	    prctl(PR_SET_CHILD_SUBREAPER, 0) == -1)
 		return -1;
-	pid = successor_fork(m, g, control);
+	pid = orphan_fork();
+	if (pid == 0)
+		become_successor(m, control, old);
 	if (prctl(PR_SET_CHILD_SUBREAPER, subreaper) == -1)
 		log_warn("cannot be a subreaper again");
 	return pid;
@@ -177,7 +190,6 @@ successor_spawn(const struct master *m, const struct generation *g, int control)
 void
 upgrade_start(struct master *m)
 {
-	const struct generation *g = m->fallback != NULL ? m->fallback : m->current;
 	int control[2], fd = -1;
 	pid_t pid;
 
@@ -192,9 +204,11 @@ upgrade_start(struct master *m)
 		log_error("cannot start a new master");
 		return;
 	}
-	pid = successor_spawn(m, g, control[1]);
+	pid = successor_spawn(m, control[1]);
 	if (pid == -1 || (fd = (int)syscall(SYS_pidfd_open, pid, 0)) == -1) {
 		log_error("cannot start a new master");
+		if (pid != -1) /* it has only just been made: nobody else has its pid yet */
+			(void)kill(pid, SIGKILL);
 		close(control[0]);
 	} else {
 		log_info("Starting a new master with pid: %d", (int)pid);
@@ -206,14 +220,6 @@ upgrade_start(struct master *m)
 	close(control[1]);
 }
 
-static void
-successor_hang_up(struct upgrade *u)
-{
-	if (u->successor_control != -1)
-		close(u->successor_control);
-	u->successor_control = -1;
-}
-
 /* It serves: for the service manager it is the main process from here on. */
 void
 upgrade_listen(struct master *m)
@@ -223,7 +229,7 @@ upgrade_listen(struct master *m)
 
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
-	successor_hang_up(&m->upgrade);
+	descriptor_close(&m->upgrade.successor_control);
 	if (n <= 0)
 		return;
 	m->upgrade.successor_ready = true;
@@ -239,9 +245,8 @@ upgrade_resume(struct master *m)
 	int pid = (int)u->successor;
 
 	upgrade_listen(m); /* its last words */
-	successor_hang_up(u);
-	close(u->successor_fd);
-	u->successor_fd = -1;
+	descriptor_close(&u->successor_control);
+	descriptor_close(&u->successor_fd);
 	u->successor = 0;
 	notify_mute(false);
 	notify_main_pid(getpid());
@@ -263,8 +268,7 @@ upgrade_ready(struct master *m)
 	if (send(u->predecessor_control, CONTRACT_MSG_READY, strlen(CONTRACT_MSG_READY),
 		MSG_NOSIGNAL | MSG_DONTWAIT) == -1)
 		log_warn("cannot tell the old master that this one is ready");
-	close(u->predecessor_control);
-	u->predecessor_control = -1;
+	descriptor_close(&u->predecessor_control);
 }
 
 void
@@ -274,10 +278,7 @@ upgrade_promote(struct master *m)
 	pid_t predecessor = u->predecessor;
 	char *path;
 
-	log_info("Master has been promoted.");
-	u->predecessor = 0;
-	close(u->predecessor_fd);
-	u->predecessor_fd = -1;
+	predecessor_forget(u);
 	path = upgrade_pidfile(u, &m->current->settings);
 	if (pidfile_inherit(&m->pidfile, path, predecessor) == -1)
 		log_warn("%s: pidfile: cannot write %s",

@@ -27,7 +27,7 @@ struct upgrade {
 };
 
 /* First of all: how we were started, to be started again. */
-void upgrade_remember(int argc, char **argv);
+void upgrade_remember(char **argv);
 
 /* Whether another master started us: it says so in the environment, from where this takes it. */
 void upgrade_begin(struct upgrade *, struct fds *inherited);

@@ -108,9 +108,9 @@ def test_only_one_at_a_time(tmp_path):
 
 
 def test_twenty_in_a_row(tmp_path):
-    """Each promoted one upgrades in its turn."""
+    """Each promoted one upgrades in its turn; none inherits more than the one before."""
     with Upgraded(tmp_path, pidfile=str(tmp_path / "pid")) as m:
-        pid = m.process.pid
+        pid, files = m.process.pid, len(open_files(m.process.pid))
         for i in range(20):
             os.kill(pid, signal.SIGUSR2)
             m.wait_log("The new master .* is ready", count=i + 1)
@@ -118,6 +118,7 @@ def test_twenty_in_a_row(tmp_path):
             m.wait_log("Master has been promoted", count=i + 1)
             pid = m.successors()[-1]
         assert ppid_that_answers(m) == pid
+        assert len(open_files(pid)) == files
 
 
 def test_a_broken_configuration_leaves_the_old_one(tmp_path):
@@ -137,6 +138,40 @@ def test_an_application_that_does_not_load_leaves_the_old_one(tmp_path):
         m.signal(signal.SIGUSR2)
         m.wait_log(r"The new master \(pid:\d+\) has failed: this one goes on")
         assert ppid_that_answers(m) == m.process.pid
+
+
+def test_during_a_reload(tmp_path):
+    """The sockets that the reload has opened already are offered, too."""
+    with Upgraded(tmp_path, app=None, wsgi_app="ok") as m:
+        m.hup(wsgi_app="never", bind=[m.settings["bind"], "127.0.0.1:%d" % harness.free_port()])
+        m.wait_log("Booting worker", count=2)
+        m.write_config(wsgi_app="ok")
+        new = m.upgrade()
+        assert "Connection in use" not in m.log_text()
+        m.signal(signal.SIGQUIT)
+        m.wait_exit()
+        m.wait_log("Master has been promoted")
+        assert ppid_that_answers(m) == new
+
+
+def test_an_old_one_that_is_gone_before_the_new_one_looks(tmp_path):
+    """Told by its end of the control socket, not by its pid, which another process may have."""
+    ours, closed = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    closed.close()
+    with ours, socket.create_server(("127.0.0.1", 0)) as inet:
+        settings = {"env": {"GREENICORN_PID": str(os.getpid())}, "pidfile": str(tmp_path / "pid")}
+        with start_activated(tmp_path, [inet, ours], "listen:control", **settings) as m:
+            m.port = inet.getsockname()[1]
+            m.wait_log("Master has been promoted")
+            assert names(tmp_path / "pid", m.process.pid) and not (tmp_path / "pid.2").exists()
+            assert ppid_that_answers(m) == m.process.pid
+
+
+def test_the_variable_alone_proves_nothing(tmp_path):
+    with Upgraded(tmp_path, env={"GREENICORN_PID": "1"}, pidfile=str(tmp_path / "pid")) as m:
+        assert names(tmp_path / "pid", m.process.pid)
+        assert "GREENICORN_PID" not in m.about()["env"]
+        m.upgrade()
 
 
 def test_a_replaced_program(tmp_path, monkeypatch):
@@ -231,6 +266,19 @@ def test_systemd_keeps_the_sockets(tmp_path):
                 assert "Connection in use" not in m.log_text()
 
 
+def test_a_kept_socket_whose_file_is_gone(tmp_path):
+    """A stop removes the file, and systemd keeps the socket while it starts the service again."""
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as kept:
+        kept.bind(path)
+        kept.listen()
+        os.unlink(path)
+        with start_activated(tmp_path, [kept], "bound", bind="unix:" + path) as m:
+            with harness.Connection(path) as c:
+                c.get()
+                assert '"ppid": %d' % m.process.pid in c.response().text
+
+
 class Detached(Master):
     new_session = True
 
@@ -244,3 +292,14 @@ def test_winch_stops_the_workers(tmp_path):
         m.wait_workers(1)
         m.hup()
         m.wait_workers(2)
+
+
+def test_winch_is_no_reason_for_the_watchdog(tmp_path):
+    with Notified(str(tmp_path / "notify")) as notified:
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        with Detached(tmp_path, env=env) as m:
+            m.signal(signal.SIGWINCH)
+            wait_for(lambda: not m.workers())
+            while not notified.messages.empty():
+                notified.receive()
+            notified.next("WATCHDOG")
