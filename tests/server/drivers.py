@@ -101,7 +101,7 @@ def lines(results):
 def cell(row):
     if row is None:
         return "–"
-    return "%s %.2f / %.1f s" % (row["version"], row["total"], row["serial"])
+    return ("%s %.2f / %.1f s" % (row["version"], row["total"], row["serial"])).lstrip()
 
 
 def table(runs):
