@@ -46,7 +46,7 @@ DRIVERS = [
         ("httpx_tls", "httpx", "httpx", "OpenSSL's read through memory buffers, recv"),
         ("httpx_async", "httpx", "httpx", "epoll of an event loop each; a resolver's thread"),
         ("pycurl_get", "pycurl", "pycurl", "libcurl's poll; its resolver's thread"),
-        ("pycurl_tls", "pycurl", "pycurl", "libcurl's poll; GnuTLS"),
+        ("pycurl_tls", "pycurl", "pycurl", "libcurl's poll; GnuTLS, in unstable OpenSSL"),
         ("ldap_search", "ldap", "python-ldap", "libldap's poll"),
         ("pymongo_find", "pymongo", "pymongo", "recv; conditions; its monitor threads"),
         ("pymemcache_get", "pymemcache", "pymemcache", "recv"),
