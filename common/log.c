@@ -212,9 +212,23 @@ log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
 	errno = saved_errno;
 }
 
+/* The end of a copy with prefix in front of each line. */
+static char *
+lines_copy(char *dst, const char *prefix, const char *text, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (i == 0 || text[i - 1] == '\n')
+			dst = stpcpy(dst, prefix);
+		*dst++ = text[i];
+	}
+	return dst;
+}
+
+/* The journal makes an entry of each line: a traceback's have the priority of the first. */
 void
 log_text(enum log_level level, const char *line, const char *text, size_t n)
 {
+	const char *priority = the_log.journal ? journal_priorities[level] : "";
 	int saved_errno = errno;
 	char head[PIPE_BUF], *p, *all;
 	size_t head_n;
@@ -225,10 +239,10 @@ log_text(enum log_level level, const char *line, const char *text, size_t n)
 	p = log_sanitise(p, head + sizeof(head) - 1, line);
 	*p++ = '\n';
 	head_n = (size_t)(p - head);
-	if ((all = malloc(head_n + n)) != NULL) {
+	if ((all = malloc(head_n + n * (1 + strlen(priority)))) != NULL) {
 		memcpy(all, head, head_n);
-		memcpy(all + head_n, text, n);
-		log_write(all, head_n + n);
+		p = lines_copy(all + head_n, priority, text, n);
+		log_write(all, (size_t)(p - all));
 		free(all);
 	} else {
 		log_write(head, head_n);

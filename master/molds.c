@@ -79,5 +79,9 @@ molds_reaped(struct master *m, pid_t pid, int status)
 	as_child.ready_at = g->mold.ready ? g->mold.spawned : 0;
 	as_child.aborted = g->mold.aborted;
 	mold_reaped(&g->mold);
+	if (status == 0) { /* no worker's, this is no end for it */
+		log_errorx("The mold (pid:%d) has ended", (int)pid);
+		backoff_fail(&m->backoff, scoreboard_now());
+	}
 	crew_mourn(m, &as_child, status);
 }

@@ -110,6 +110,7 @@ class Worker:
     def mold(self):
         """Until this process is a worker."""
         how, pid = self.how["mold"], 0
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         self.control.send(b"ready")
         while True:
             select.select([self.control], [], [])

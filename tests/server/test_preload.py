@@ -199,6 +199,15 @@ def test_a_mold_that_hangs(tmp_path):
         assert first not in m.workers()
 
 
+def test_a_mold_that_ends_as_if_all_were_well(tmp_path):
+    with Master(tmp_path, app="mold=fork", wait=False, preload_app=True) as m:
+        wait_for(lambda: len(m.ready_workers()) == 2)  # the mold and its worker
+        (mold,) = booted_molds(m)
+        os.kill(mold, signal.SIGTERM)
+        m.wait_log(r"The mold \(pid:%d\) has ended" % mold)
+        wait_for(lambda: len(booted_molds(m)) == 2)
+
+
 def test_preloading_is_turned_on_and_off(tmp_path):
     """With each reload; no descriptor of a mold stays behind."""
     with Master(tmp_path, app=None, wsgi_app="mold=fork", workers=2) as m:

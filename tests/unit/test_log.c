@@ -87,12 +87,14 @@ test_the_journal(void **state)
 	assert_int_equal(log_open("-", LOG_LEVEL_INFO), 0);
 	log_info("one");
 	log_criticalx("two");
+	log_text(LOG_LEVEL_ERROR, "three", "a\n\n b\n", 6);
 	dup2(saved, STDERR_FILENO);
 	assert_int_equal(log_open(NULL, LOG_LEVEL_INFO), 0);
 	close(saved);
 	close(fd);
 	unsetenv("JOURNAL_STREAM");
-	assert_matches(contents(path), "^<6>\\[.*\\] one\n<2>\\[.*\\] two\n$");
+	assert_matches(contents(path), "^<6>\\[.*\\] one\n<2>\\[.*\\] two\n"
+				       "<3>\\[.*\\] three\n<3>a\n<3>\n<3> b\n$");
 }
 
 static void
