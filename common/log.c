@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-/* How long a reader of the log that takes nothing may hold up a process. */
-#define LOG_STALL_MS 1000
+/* How long a reader of the log that takes nothing may hold up a process; then lines are lost. */
+#define LOG_STALL_SECS 1
 
 static const char *const level_names[] = {
     [LOG_LEVEL_DEBUG] = "DEBUG",
@@ -27,9 +29,12 @@ static const char *const level_names[] = {
 static struct {
 	char *path; /* owned; NULL: standard error */
 	int fd;     /* owned when there is a path */
+	int out;    /* where lines go: fd, or owned: see out_open */
+	bool is_socket;
 	enum log_level level;
-	bool journal; /* lines begin with <N>, a priority of syslog(3): sd-daemon(3) */
-} the_log = {.fd = STDERR_FILENO, .level = LOG_LEVEL_INFO};
+	bool journal;  /* lines begin with <N>, a priority of syslog(3): sd-daemon(3) */
+	unsigned lost; /* lines, since the last one that could be written */
+} the_log = {.fd = STDERR_FILENO, .out = STDERR_FILENO, .level = LOG_LEVEL_INFO};
 
 static const char *const journal_priorities[] = {
     [LOG_LEVEL_DEBUG] = "<7>",
@@ -49,6 +54,33 @@ is_journal(void)
 
 	return text != NULL && sscanf(text, "%llu:%llu", &dev, &ino) == 2 &&
 	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
+/*
+ * A pipe or terminal once more, so that it does not block us when nobody reads: O_NONBLOCK on the
+ * descriptor itself would be for all who share it. Where that is not allowed we ask poll(2) first,
+ * and may block if another process fills a pipe at that moment.
+ */
+static void
+out_open(void)
+{
+	char path[32];
+	struct stat st;
+	int fd;
+
+	if (the_log.out != the_log.fd)
+		close(the_log.out);
+	the_log.out = the_log.fd;
+	the_log.is_socket = false;
+	if (fstat(the_log.fd, &st) == -1)
+		return;
+	the_log.is_socket = S_ISSOCK(st.st_mode);
+	if (!S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode))
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", the_log.fd);
+	fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	if (fd != -1)
+		the_log.out = fd;
 }
 
 static int
@@ -71,13 +103,16 @@ log_open(const char *path, enum log_level level)
 			return -1;
 		}
 	}
+	if (the_log.out != the_log.fd)
+		close(the_log.out);
 	if (the_log.path != NULL)
 		close(the_log.fd);
 	free(the_log.path);
 	the_log.path = copy;
-	the_log.fd = fd;
+	the_log.fd = the_log.out = fd;
 	the_log.level = level;
 	the_log.journal = copy == NULL && is_journal();
+	out_open();
 	return 0;
 }
 
@@ -93,13 +128,27 @@ log_reopen(void)
 		return -1;
 	rc = dup3(fd, the_log.fd, O_CLOEXEC) == -1 ? -1 : 0;
 	close(fd);
+	out_open();
 	return rc;
+}
+
+void
+log_stderr_replaced(void)
+{
+	if (the_log.path == NULL)
+		out_open();
 }
 
 int
 log_fd(void)
 {
 	return the_log.fd;
+}
+
+int
+log_out_fd(void)
+{
+	return the_log.out;
 }
 
 int
@@ -123,25 +172,57 @@ log_enabled(enum log_level level)
 	return level >= the_log.level;
 }
 
-/* Write all of it; give up when the reader has not taken a byte for a while. */
+/* Wait for a slow reader, but not for ever; one that was given up before has to be ready at once.
+ */
+static bool
+out_ready(void)
+{
+	struct pollfd pfd = {.fd = the_log.out, .events = POLLOUT};
+	struct timespec limit = {the_log.lost > 0 ? 0 : LOG_STALL_SECS, 0};
+
+	return syscall(SYS_ppoll, &pfd, 1, &limit, NULL, 0) != 0;
+}
+
+/*
+ * All of it, or false. The system calls themselves, not libc's: in a worker those would let
+ * other green threads run in the middle of a line.
+ */
+static bool
+out_write(const char *p, size_t n)
+{
+	long w;
+
+	while (n > 0) {
+		if (!out_ready())
+			return false;
+		if (the_log.is_socket)
+			w = syscall(
+			    SYS_sendto, the_log.out, p, n, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+		else
+			w = syscall(SYS_write, the_log.out, p, n);
+		if (w > 0) {
+			p += w;
+			n -= (size_t)w;
+		} else if (w == -1 && errno != EINTR && errno != EAGAIN) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* A full disk, a reader that has stopped: what cannot be written is counted, and nobody waits. */
 static void
 log_write(const char *p, size_t n)
 {
-	struct pollfd pfd = {.fd = the_log.fd, .events = POLLOUT};
-	ssize_t w;
+	unsigned lost = the_log.lost;
 
-	while (n > 0) {
-		w = write(the_log.fd, p, n);
-		if (w >= 0) {
-			p += w;
-			n -= (size_t)w;
-		} else if (errno == EAGAIN) {
-			if (poll(&pfd, 1, LOG_STALL_MS) == 0)
-				return;
-		} else if (errno != EINTR) {
-			return;
-		}
+	if (!out_write(p, n)) {
+		the_log.lost++;
+		return;
 	}
+	the_log.lost = 0;
+	if (lost > 0)
+		log_warnx("%u lines of the log could not be written before this one", lost);
 }
 
 void

@@ -5,7 +5,8 @@
  *
  * log_warn and log_fatal come in two forms as in err(3): with strerror(errno),
  * or with an x without it. errno is kept. Lines up to PIPE_BUF leave in one
- * write(2), so those of several processes do not mix.
+ * write(2), so those of several processes do not mix. A full disk or a reader that has stopped
+ *costs lines, counted in the first that can be written again, and one second at most.
  */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
@@ -34,8 +35,14 @@ int log_open(const char *path, enum log_level);
 /* Open the same path again (SIGUSR1). 0, or -1 with errno and the old file kept. */
 int log_reopen(void);
 
-/* The descriptor written to: for faulthandler, and for a child to inherit. */
+/* Standard error is another file now. */
+void log_stderr_replaced(void);
+
+/* The log's descriptor: for faulthandler, and for a child to inherit. */
 int log_fd(void);
+
+/* Where lines are written: the same, or ours alone, which does not block. */
+int log_out_fd(void);
 
 /* "debug", "INFO", …; -1 when there is no such level. */
 int log_level_parse(const char *);

@@ -1,6 +1,7 @@
 /*
  * The scoreboard: one cache line a worker in memory that the master shares
- * with all of them. A worker writes only its own row; the master reads.
+ * with all of them. A worker writes only its own row; the master reads. Behind the rows
+ * each worker has a place where it notes its requests, for the master to tell of when it is dead.
  */
 #ifndef COMMON_SCOREBOARD_H
 #define COMMON_SCOREBOARD_H
@@ -26,10 +27,18 @@ struct scoreboard_row {
 	_Atomic uint64_t blocked;     /* times that one let no other run for too long */
 };
 
+/* So many requests of a worker are noted; when more are in flight, the later ones rather. */
+#define SCOREBOARD_REQUESTS 16
+
+struct scoreboard_request {
+	_Alignas(64) _Atomic uint32_t ticket; /* 0: none */
+	char text[60];                        /* method and path, ended by NUL unless full */
+};
+
 struct scoreboard {
 	int fd; /* owned; the memfd */
 	size_t nrows;
-	struct scoreboard_row *rows; /* owned mapping */
+	struct scoreboard_row *rows; /* owned mapping; the requests lie behind them */
 };
 
 /* Make a scoreboard of nrows rows, all zero. 0, or -1 with errno. */
@@ -37,6 +46,9 @@ int scoreboard_create(struct scoreboard *, size_t nrows);
 
 /* Map the scoreboard behind fd, which is owned from here on. 0, or -1 with errno. */
 int scoreboard_attach(struct scoreboard *, int fd);
+
+/* The SCOREBOARD_REQUESTS of a row. */
+struct scoreboard_request *scoreboard_requests(const struct scoreboard *, size_t row);
 
 /* From here on it is not for children: one that the application forks must not beat for us. */
 void scoreboard_keep(const struct scoreboard *);

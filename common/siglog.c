@@ -144,7 +144,7 @@ siglog_end(struct siglog *l)
 	int saved_errno = errno;
 
 	l->text[l->n++] = '\n';
-	while (syscall(SYS_write, log_fd(), l->text, l->n) == -1 && errno == EINTR)
+	while (syscall(SYS_write, log_out_fd(), l->text, l->n) == -1 && errno == EINTR)
 		;
 	errno = saved_errno;
 }

@@ -155,8 +155,11 @@ child_fork(struct mold *mold, size_t slot, int *control)
 }
 
 static void
-row_clear(struct scoreboard_row *row)
+row_clear(const struct scoreboard *sb, size_t slot)
 {
+	struct scoreboard_row *row = &sb->rows[slot];
+	struct scoreboard_request *requests = scoreboard_requests(sb, slot);
+
 	atomic_store(&row->heartbeat, 0);
 	atomic_store(&row->pid, 0);
 	atomic_store(&row->state, SCOREBOARD_EMPTY);
@@ -164,6 +167,8 @@ row_clear(struct scoreboard_row *row)
 	atomic_store(&row->in_flight, 0);
 	atomic_store(&row->served, 0);
 	atomic_store(&row->blocked, 0);
+	for (size_t i = 0; i < SCOREBOARD_REQUESTS; i++)
+		atomic_store(&requests[i].ticket, 0);
 }
 
 int
@@ -173,7 +178,7 @@ child_spawn(struct child *c, const struct generation *g, struct mold *mold, cons
 	int control;
 	pid_t pid;
 
-	row_clear(&sb->rows[slot]);
+	row_clear(sb, slot);
 	pid = mold != NULL ? child_fork(mold, slot, &control)
 			   : child_exec(g, worker, sb, CHILD_WORKER, slot, &control);
 	if (pid == -1)
@@ -216,9 +221,9 @@ child_hang_up(struct child *c)
 }
 
 void
-child_release(struct child *c)
+child_release(struct child *c, const struct scoreboard *sb)
 {
 	child_hang_up(c);
 	if (c->row != NULL)
-		row_clear(c->row);
+		row_clear(sb, c->slot);
 }

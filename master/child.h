@@ -67,7 +67,7 @@ void child_stop(struct child *, int sig, uint64_t kill_at);
 void child_hang_up(struct child *);
 
 /* It was reaped: close its control socket, free its row. */
-void child_release(struct child *);
+void child_release(struct child *, const struct scoreboard *);
 
 const char *child_state_name(enum child_state);
 

@@ -1,6 +1,7 @@
 /* The workers: started, heard, reaped; and what a death means for the server. */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -123,22 +124,52 @@ crew_listen(struct master *m, struct child *c)
 		child_hang_up(c);
 }
 
+/*
+ * What a worker was doing when it died: " In flight: GET /x, GET /y and 3 more". It has written
+ * that itself, so it may be anything; log_sanitise has the last word.
+ */
 static void
-log_death(const struct child *c, int status)
+requests_describe(const struct scoreboard *sb, const struct child *c, char *text, size_t size)
+{
+	const struct scoreboard_request *r;
+	uint32_t left, named = 0;
+	size_t n = 0;
+
+	text[0] = '\0';
+	if (c->row == NULL)
+		return;
+	left = atomic_load(&c->row->in_flight);
+	r = scoreboard_requests(sb, c->slot);
+	for (size_t i = 0; i < SCOREBOARD_REQUESTS && named < left; i++) {
+		if (atomic_load(&r[i].ticket) == 0)
+			continue;
+		n += (size_t)snprintf(text + n, size - n, "%s%.*s",
+		    named++ == 0 ? " In flight: " : ", ", (int)sizeof(r[i].text), r[i].text);
+	}
+	if (named > 0 && left > named)
+		snprintf(text + n, size - n, " and %u more", left - named);
+}
+
+static void
+log_death(const struct child *c, int status, const struct scoreboard *sb)
 {
 	int pid = (int)c->pid;
 	const char *name = WIFSIGNALED(status) ? sigabbrev_np(WTERMSIG(status)) : NULL;
+	char requests[SCOREBOARD_REQUESTS * (sizeof(struct scoreboard_request) + 2) + 32];
+
+	requests_describe(sb, c, requests, sizeof(requests));
 
 	if (WIFEXITED(status)) {
 		if (WEXITSTATUS(status) != 0)
-			log_errorx(
-			    "Worker (pid:%d) exited with code %d.", pid, WEXITSTATUS(status));
+			log_errorx("Worker (pid:%d) exited with code %d.%s", pid,
+			    WEXITSTATUS(status), requests);
 	} else if (WTERMSIG(status) == SIGKILL) {
-		log_errorx("Worker (pid:%d) was sent SIGKILL! Perhaps out of memory?", pid);
+		log_errorx(
+		    "Worker (pid:%d) was sent SIGKILL! Perhaps out of memory?%s", pid, requests);
 	} else if (WTERMSIG(status) == SIGTERM) {
 		log_info("Worker (pid:%d) was sent SIGTERM!", pid);
 	} else {
-		log_warnx("Worker (pid:%d) was sent SIG%s!", pid, name ? name : "RT");
+		log_warnx("Worker (pid:%d) was sent SIG%s!%s", pid, name ? name : "RT", requests);
 	}
 }
 
@@ -203,7 +234,7 @@ crew_judge(struct master *m, const struct child *c, int status)
 void
 crew_mourn(struct master *m, const struct child *c, int status)
 {
-	log_death(c, status);
+	log_death(c, status, &m->scoreboard);
 	if (died_unasked(c, status))
 		crew_judge(m, c, status);
 }
@@ -219,8 +250,8 @@ crew_bury(struct master *m, size_t i, int status)
 	m->n--;
 	m->served += c.row->served;
 	m->blocked += c.row->blocked;
-	child_release(&c);
 	crew_mourn(m, &c, status);
+	child_release(&c, &m->scoreboard);
 }
 
 /* Also children that are not ours: as process 1 of a container we inherit orphans. */

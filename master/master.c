@@ -202,7 +202,8 @@ master_block_signals(void)
 {
 	sigset_t set = signal_set();
 
-	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR) /* a log whose reader is gone ends nobody */
+	/* a log whose reader is gone ends nobody, nor does one that may not grow (RLIMIT_FSIZE) */
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
 		return -1;
 	return sigprocmask(SIG_BLOCK, &set, NULL);
 }

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "worker/access_log.h"
 #include "worker/green/green.h"
+#include "worker/in_flight.h"
 
 /* Small, as thousands of requests may be parked at once: heads need not more, bodies get more. */
 #define BUFFER_SIZE 2048
@@ -218,6 +219,7 @@ enum exchange_end
 exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 {
 	const struct exchange_config *config = &pool->config;
+	uint32_t ticket = in_flight_begin(&x->request);
 
 	exchange_begin(config, x, keep_alive);
 	green_tag_set(&x->app);
@@ -228,6 +230,7 @@ exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 	log_length(x);
 	exchange_log(config, x);
 	green_tag_set(NULL);
+	in_flight_end(ticket);
 	if (x->response.failed)
 		return EXCHANGE_CLOSE;
 	if (x->response.keep_alive &&

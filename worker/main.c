@@ -141,18 +141,22 @@ take_listeners(struct worker_contract *contract, struct fds *fds)
 		fatalx("no descriptor named " CONTRACT_FD_LISTEN);
 }
 
-/* Our row; without a scoreboard one that nobody reads. */
-static struct scoreboard_row *
-take_scoreboard(struct scoreboard *scoreboard, struct fds *fds)
+/* Our row and our requests; without a scoreboard some that nobody reads. */
+static void
+take_scoreboard(struct worker_contract *contract, struct scoreboard *scoreboard, struct fds *fds)
 {
-	static struct scoreboard_row alone;
+	static struct scoreboard_row row;
+	static struct scoreboard_request requests[SCOREBOARD_REQUESTS];
 	int fd = fds_claim(fds, CONTRACT_FD_SCOREBOARD);
 	const char *text = getenv(CONTRACT_ENV_SLOT);
 	char *end = NULL;
 	unsigned long slot = 0;
 
+	contract->scoreboard = scoreboard;
+	contract->row = &row;
+	contract->requests = requests;
 	if (fd == -1)
-		return &alone;
+		return;
 	if (scoreboard_attach(scoreboard, fd) == -1)
 		fatal("descriptor named " CONTRACT_FD_SCOREBOARD);
 	if (text != NULL)
@@ -160,7 +164,8 @@ take_scoreboard(struct scoreboard *scoreboard, struct fds *fds)
 	if ((text != NULL && (end == text || *end != '\0')) || slot >= scoreboard->nrows)
 		fatalx("broken " CONTRACT_ENV_SLOT "=%s: the scoreboard has %zu rows",
 		    text != NULL ? text : "", scoreboard->nrows);
-	return &scoreboard->rows[slot];
+	contract->row = &scoreboard->rows[slot];
+	contract->requests = scoreboard_requests(scoreboard, slot);
 }
 
 static void
@@ -168,8 +173,8 @@ prepare_process(const struct settings *settings)
 {
 	struct rlimit limit;
 
-	/* A client that is gone is an error of send(2), not the end of the worker. */
-	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+	/* A client that is gone is an error of send(2), a full log one of write(2). */
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
 		fatal("SIGPIPE");
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
 		limit.rlim_cur = limit.rlim_max;
@@ -200,8 +205,7 @@ main(int argc, char **argv)
 	contract.access_log = start_access_log(&contract.settings);
 	take_listeners(&contract, &fds);
 	contract.control = fds_claim(&fds, CONTRACT_FD_CONTROL);
-	contract.row = take_scoreboard(&scoreboard, &fds);
-	contract.scoreboard = &scoreboard;
+	take_scoreboard(&contract, &scoreboard, &fds);
 	fds_close(&fds);
 	prepare_process(&contract.settings);
 

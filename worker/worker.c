@@ -30,6 +30,7 @@
 #include "worker/crash.h"
 #include "worker/crowd.h"
 #include "worker/green/green.h"
+#include "worker/in_flight.h"
 #include "worker/recycle.h"
 #include "worker/watch.h"
 
@@ -92,10 +93,8 @@ worker_beat(struct worker *w)
 	struct scoreboard_row *row = w->contract->row;
 
 	atomic_store(&row->heartbeat, scoreboard_now());
-	if (w->conns == NULL)
-		return;
-	atomic_store(&row->in_flight, (uint32_t)conns_in_flight(w->conns));
-	atomic_store(&row->served, conns_served(w->conns));
+	if (w->conns != NULL)
+		atomic_store(&row->served, conns_served(w->conns));
 }
 
 /* ---- the master ---- */
@@ -441,7 +440,8 @@ descriptors_own(const struct worker *w)
 	for (int fd = CONTRACT_FDS_START; fd < end; fd++) {
 		int flags = fcntl(fd, F_GETFD);
 
-		if (flags == -1 || (flags & FD_CLOEXEC) == 0 || fd == log_fd())
+		if (flags == -1 || (flags & FD_CLOEXEC) == 0 || fd == log_fd() ||
+		    fd == log_out_fd())
 			continue;
 		if (green_fd_own(fd) == -1)
 			return -1;
@@ -789,6 +789,7 @@ worker_run(const struct worker_contract *contract, struct app *app)
 	struct worker w = {.app = app};
 
 	scoreboard_keep(contract->scoreboard);
+	in_flight_init(contract->row, contract->requests);
 	worker_init(&w, contract);
 	atomic_store(&contract->row->pid, (uint32_t)getpid());
 	atomic_store(&contract->row->state, SCOREBOARD_STARTING);

@@ -19,6 +19,7 @@ struct worker_contract {
 	size_t nlisteners;
 	int control;                         /* to the master; -1: none */
 	struct scoreboard_row *row;          /* ours */
+	struct scoreboard_request *requests; /* ours */
 	const struct scoreboard *scoreboard; /* everybody's; nrows is 0: there is none */
 	struct access_log *access_log;       /* NULL: none */
 };
