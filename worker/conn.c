@@ -32,8 +32,10 @@
 #define LINGER_NS    (2 * NS_PER_SEC)
 #define LINGER_BYTES (4U << 20)
 
-/* When the worker stops: time for a request that is on its way. */
-#define DRAIN_NS (NS_PER_SEC / 2)
+/* When the worker stops: time for a request that is on its way; for one that has begun to arrive.
+ */
+#define DRAIN_NS      (NS_PER_SEC / 2)
+#define DRAIN_HEAD_NS (5 * NS_PER_SEC)
 
 /* So many requests that are cut off get a line in the log. */
 #define CUT_LINES 20
@@ -516,6 +518,7 @@ conns_drain(struct conns *s)
 	s->timeouts[CONN_FRESH] = s->timeouts[CONN_IDLE] = DRAIN_NS;
 	state_hasten(s, CONN_FRESH, DRAIN_NS);
 	state_hasten(s, CONN_IDLE, DRAIN_NS);
+	state_hasten(s, CONN_HEAD, DRAIN_HEAD_NS);
 }
 
 void

@@ -38,7 +38,7 @@ void conns_add(struct conns *, int fd, const struct listener *, const struct add
 /*
  * The worker stops: answer what arrives with Connection: close, and close what
  * stays idle. A connection is open for a moment longer, since its client may have
- * sent a request that has not arrived yet.
+ * sent a request that has not arrived yet; the rest of a head may take a few seconds.
  */
 void conns_drain(struct conns *);
 

@@ -100,6 +100,7 @@ class Server:
     """
 
     new_session = False  # away from a developer's terminal
+    prefix = ()  # a command that runs the server
 
     def __init__(self, folder, app="hello:app", args=(), env=None, start=True, wait=True, **settings):
         self.folder = str(folder)
@@ -132,7 +133,7 @@ class Server:
 
     def start(self, wait=True):
         self.write_config()
-        command = [MASTER, "-c", self.config, *self.args]
+        command = [*self.prefix, MASTER, "-c", self.config, *self.args]
         if self.app:
             command.append(self.app)
         with open(self.log, "ab") as log, open(self.stdout, "ab") as out:
