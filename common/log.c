@@ -172,8 +172,7 @@ log_enabled(enum log_level level)
 	return level >= the_log.level;
 }
 
-/* Wait for a slow reader, but not for ever; one that was given up before has to be ready at once.
- */
+/* Wait for a slow reader for a while; one that was given up before has to be ready at once. */
 static bool
 out_ready(void)
 {

@@ -5,8 +5,9 @@
  *
  * log_warn and log_fatal come in two forms as in err(3): with strerror(errno),
  * or with an x without it. errno is kept. Lines up to PIPE_BUF leave in one
- * write(2), so those of several processes do not mix. A full disk or a reader that has stopped
- *costs lines, counted in the first that can be written again, and one second at most.
+ * write(2), so those of several processes do not mix. A full disk or a reader that has
+ * stopped costs lines, counted in the first that can be written again, and one second
+ * at most.
  */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H

@@ -32,8 +32,7 @@
 #define LINGER_NS    (2 * NS_PER_SEC)
 #define LINGER_BYTES (4U << 20)
 
-/* When the worker stops: time for a request that is on its way; for one that has begun to arrive.
- */
+/* When the worker stops: time for a request that is on its way, for one that has begun. */
 #define DRAIN_NS      (NS_PER_SEC / 2)
 #define DRAIN_HEAD_NS (5 * NS_PER_SEC)
 
