@@ -391,6 +391,59 @@ level_from_config(void *field, const config_setting_t *value, const struct kind_
 	return level_from_text(field, config_setting_get_string(value), range, error);
 }
 
+/* ---- one of a few words: those of "a|b", or of "[a|b]", which may be a switch as well ---- */
+
+/* What a switch's word means: off is the first of the words, on the last; NULL: neither. */
+static const char *
+choice_of_switch(const char *text, const char *words)
+{
+	static const char *const off[] = {"false", "0", "none"}, *const on[] = {"true", "1"};
+
+	if (*words != '[')
+		return NULL;
+	for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
+		if (strcasecmp(text, off[i]) == 0)
+			return words + 1;
+	for (size_t i = 0; i < sizeof(on) / sizeof(on[0]); i++)
+		if (strcasecmp(text, on[i]) == 0)
+			return strrchr(words, '|') + 1;
+	return NULL;
+}
+
+static int
+choice_from_text(
+    void *field, const char *text, const struct kind_range *range, struct kind_error *error)
+{
+	const char *word = choice_of_switch(text, range->words), *p = range->words;
+	size_t n = strlen(text);
+	char *copy;
+
+	for (p += *p == '['; word == NULL && *p != '\0'; p += *p == '|' || *p == ']') {
+		if (strcspn(p, "|]") == n && strncasecmp(p, text, n) == 0)
+			word = p;
+		p += strcspn(p, "|]");
+	}
+	if (word == NULL)
+		return REFUSE(error, "expected %s, found \"%s\"", range->words, text);
+	copy = xasprintf("%.*s", (int)strcspn(word, "|]"), word);
+	free(*(char **)field);
+	*(char **)field = copy;
+	return 0;
+}
+
+static int
+choice_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	if (*range->words == '[' && config_setting_type(value) == CONFIG_TYPE_BOOL)
+		return choice_from_text(
+		    field, config_setting_get_bool(value) ? "true" : "false", range, error);
+	if (config_setting_type(value) != CONFIG_TYPE_STRING)
+		return REFUSE(
+		    error, "expected %s in quotes, found %s", range->words, type_name(value));
+	return choice_from_text(field, config_setting_get_string(value), range, error);
+}
+
 /* ---- users and groups: whether they exist is settings_check's business ---- */
 
 static int
@@ -495,19 +548,199 @@ list_equal(const void *a, const void *b)
 	return true;
 }
 
+/* ---- lists that may be written with commas ---- */
+
+static int
+commas_from_text(
+    void *field, const char *text, const struct kind_range *range, struct kind_error *error)
+{
+	struct strlist list = {0};
+	char *copy = xstrdup(text), *rest = copy, *item, *end;
+
+	(void)range;
+	(void)error;
+	while ((item = strsep(&rest, ",")) != NULL) {
+		item += strspn(item, " \t\n");
+		for (end = item + strlen(item); end > item && strchr(" \t\n", end[-1]);)
+			*--end = '\0';
+		if (*item != '\0')
+			strlist_append(&list, item);
+	}
+	free(copy);
+	strlist_clear(field);
+	*(struct strlist *)field = list;
+	return 0;
+}
+
+static int
+commas_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	if (config_setting_type(value) == CONFIG_TYPE_STRING)
+		return commas_from_text(field, config_setting_get_string(value), range, error);
+	return list_from_config(field, value, range, error);
+}
+
+/* ---- names with values: a group, or a list of "NAME: VALUE" ---- */
+
+/* The list's items become "NAME: VALUE"; it is given up if one is not. */
+static int
+dict_take(void *field, struct strlist *list, struct kind_error *error)
+{
+	char *item, *value;
+
+	for (size_t i = 0; i < list->n; i++) {
+		item = list->items[i];
+		value = strchr(item, ':');
+		if (value == NULL || value == item) {
+			REFUSE(error, "expected \"NAME: VALUE\", found \"%s\"", item);
+			strlist_clear(list);
+			return -1;
+		}
+		*value++ = '\0';
+		list->items[i] = xasprintf("%s: %s", item, value + strspn(value, " "));
+		free(item);
+	}
+	strlist_clear(field);
+	*(struct strlist *)field = *list;
+	return 0;
+}
+
+static int
+dict_from_text(
+    void *field, const char *text, const struct kind_range *range, struct kind_error *error)
+{
+	struct strlist list = {0};
+
+	commas_from_text(&list, text, range, error);
+	return dict_take(field, &list, error);
+}
+
+static int
+dict_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	struct strlist list = {0};
+	const config_setting_t *item;
+	char *text;
+
+	if (!config_setting_is_group(value)) {
+		if (list_from_config(&list, value, range, error) == -1)
+			return refuse_type(error, "a group of NAME = \"VALUE\"", value);
+		return dict_take(field, &list, error);
+	}
+	for (int i = 0; i < config_setting_length(value); i++) {
+		item = config_setting_get_elem(value, (unsigned)i);
+		if (config_setting_type(item) != CONFIG_TYPE_STRING) {
+			strlist_clear(&list);
+			return refuse_type(error, "a string for each name", item);
+		}
+		text =
+		    xasprintf("%s: %s", config_setting_name(item), config_setting_get_string(item));
+		strlist_append(&list, text);
+		free(text);
+	}
+	return dict_take(field, &list, error);
+}
+
+/* ---- a group of anything, told in JSON: what Python is to get as a dictionary ---- */
+
+static void
+json_quote(const char *text, FILE *out)
+{
+	fputc('"', out);
+	for (; *text != '\0'; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", c);
+		else if (c < 0x20)
+			fprintf(out, "\\u%04x", c);
+		else
+			fputc(c, out);
+	}
+	fputc('"', out);
+}
+
+static void
+json_print(const config_setting_t *value, FILE *out)
+{
+	bool group = config_setting_is_group(value);
+
+	switch (config_setting_type(value)) {
+	case CONFIG_TYPE_INT:
+	case CONFIG_TYPE_INT64:
+		fprintf(out, "%lld", config_setting_get_int64(value));
+		return;
+	case CONFIG_TYPE_FLOAT:
+		fprintf(out, "%.17g", config_setting_get_float(value));
+		return;
+	case CONFIG_TYPE_BOOL:
+		fputs(config_setting_get_bool(value) ? "true" : "false", out);
+		return;
+	case CONFIG_TYPE_STRING:
+		json_quote(config_setting_get_string(value), out);
+		return;
+	}
+	fputc(group ? '{' : '[', out);
+	for (int i = 0; i < config_setting_length(value); i++) {
+		const config_setting_t *item = config_setting_get_elem(value, (unsigned)i);
+
+		fputs(i > 0 ? ", " : "", out);
+		if (group) {
+			json_quote(config_setting_name(item), out);
+			fputs(": ", out);
+		}
+		json_print(item, out);
+	}
+	fputc(group ? '}' : ']', out);
+}
+
+static int
+json_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out;
+
+	if (config_setting_type(value) == CONFIG_TYPE_STRING)
+		return string_from_text(field, config_setting_get_string(value), range, error);
+	if (!config_setting_is_group(value))
+		return refuse_type(error, "a group, or JSON in a string", value);
+	if ((out = open_memstream(&text, &size)) == NULL)
+		return REFUSE(error, "%s", strerror(errno));
+	json_print(value, out);
+	if (fclose(out) == EOF) {
+		free(text);
+		return REFUSE(error, "%s", strerror(errno));
+	}
+	free(*(char **)field);
+	*(char **)field = text;
+	return 0;
+}
+
 /* ---- the table ---- */
 
-#define KIND(name, from_config, from_text, print, fini, equal) \
-	const struct kind kind_##name = {from_config, from_text, print, fini, equal}
+#define KIND(id, name, from_config, from_text, print, fini, equal) \
+	const struct kind kind_##id = {name, from_config, from_text, print, fini, equal}
 
-KIND(COUNT, count_from_config, count_from_text, int_print, nothing_fini, int_equal);
-KIND(SECONDS, count_from_config, count_from_text, int_print, nothing_fini, int_equal);
-KIND(DURATION, duration_from_config, duration_from_text, duration_print, nothing_fini,
+KIND(COUNT, "number", count_from_config, count_from_text, int_print, nothing_fini, int_equal);
+KIND(SECONDS, "seconds", count_from_config, count_from_text, int_print, nothing_fini, int_equal);
+KIND(DURATION, "duration", duration_from_config, duration_from_text, duration_print, nothing_fini,
     duration_equal);
-KIND(SIZE, size_from_config, size_from_text, size_print, nothing_fini, size_equal);
-KIND(MODE, mode_from_config, mode_from_text, mode_print, nothing_fini, int_equal);
-KIND(BOOL, bool_from_config, bool_from_text, bool_print, nothing_fini, bool_equal);
-KIND(STRING, string_from_config, string_from_text, string_print, string_fini, string_equal);
-KIND(LEVEL, level_from_config, level_from_text, string_print, string_fini, string_equal);
-KIND(ACCOUNT, account_from_config, string_from_text, string_print, string_fini, string_equal);
-KIND(LIST, list_from_config, list_from_text, list_print, list_fini, list_equal);
+KIND(SIZE, "size", size_from_config, size_from_text, size_print, nothing_fini, size_equal);
+KIND(MODE, "mode", mode_from_config, mode_from_text, mode_print, nothing_fini, int_equal);
+KIND(BOOL, "boolean", bool_from_config, bool_from_text, bool_print, nothing_fini, bool_equal);
+KIND(STRING, "string", string_from_config, string_from_text, string_print, string_fini,
+    string_equal);
+KIND(LEVEL, "level", level_from_config, level_from_text, string_print, string_fini, string_equal);
+KIND(ACCOUNT, "account", account_from_config, string_from_text, string_print, string_fini,
+    string_equal);
+KIND(LIST, "list", list_from_config, list_from_text, list_print, list_fini, list_equal);
+KIND(CHOICE, "choice", choice_from_config, choice_from_text, string_print, string_fini,
+    string_equal);
+KIND(JSON, "dictionary", json_from_config, string_from_text, string_print, string_fini,
+    string_equal);
+KIND(COMMAS, "list", commas_from_config, commas_from_text, list_print, list_fini, list_equal);
+KIND(DICT, "dictionary", dict_from_config, dict_from_text, list_print, list_fini, list_equal);

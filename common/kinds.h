@@ -21,7 +21,11 @@ struct strlist {
 #define KIND_CTYPE_STRING   char *         /* owned; NULL: not set */
 #define KIND_CTYPE_LEVEL    char *         /* a log level's name */
 #define KIND_CTYPE_ACCOUNT  char *         /* a user's or group's name or number */
+#define KIND_CTYPE_CHOICE   char *         /* one of the row's words */
+#define KIND_CTYPE_JSON     char *         /* owned; a group, told in JSON; NULL: not set */
 #define KIND_CTYPE_LIST     struct strlist /* one string will do as well */
+#define KIND_CTYPE_COMMAS   struct strlist /* the same, or one string with commas */
+#define KIND_CTYPE_DICT     struct strlist /* each item is "NAME: VALUE" */
 
 struct config_setting_t;
 
@@ -30,9 +34,10 @@ struct kind_error {
 	char text[512];
 };
 
-/* Limits of a numeric setting, both included. */
+/* Limits of a numeric setting, both included; the words of a choice, as in settings.def. */
 struct kind_range {
 	long long min, max;
+	const char *words;
 };
 
 /*
@@ -40,6 +45,7 @@ struct kind_range {
  * was; they free what the field had before.
  */
 struct kind {
+	const char *name; /* what the manual calls it */
 	/* From a value in a configuration file. */
 	int (*from_config)(void *field, const struct config_setting_t *, const struct kind_range *,
 	    struct kind_error *);
@@ -52,7 +58,8 @@ struct kind {
 };
 
 extern const struct kind kind_COUNT, kind_SECONDS, kind_DURATION, kind_SIZE, kind_MODE, kind_BOOL,
-    kind_STRING, kind_LEVEL, kind_ACCOUNT, kind_LIST;
+    kind_STRING, kind_LEVEL, kind_ACCOUNT, kind_CHOICE, kind_JSON, kind_LIST, kind_COMMAS,
+    kind_DICT;
 
 void strlist_append(struct strlist *, const char *);
 void strlist_clear(struct strlist *);

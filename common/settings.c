@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "common/mem.h"
@@ -21,6 +22,7 @@ static const struct {
     {"workers", "WEB_CONCURRENCY", ""},
     {"bind", "PORT", "0.0.0.0:"},
     {"script_name", "SCRIPT_NAME", ""},
+    {"forwarded_allow_ips", "FORWARDED_ALLOW_IPS", ""},
 };
 
 void *
@@ -62,9 +64,6 @@ settings_unknown(const char *name, const char *origin, struct settings_error *er
 {
 	const char *nearest = settings_nearest(name);
 
-	if (settings_only_gunicorn(name))
-		return REFUSE(
-		    error, "%s: %s: gunicorn has this setting, greenicorn does not", origin, name);
 	if (nearest != NULL)
 		return REFUSE(
 		    error, "%s: %s: unknown setting, did you mean %s?", origin, name, nearest);
@@ -105,13 +104,15 @@ settings_append(struct settings *s, const char *name, const char *value, const c
 
 /* The defaults are a configuration file of their own, read like any other. */
 static int
-defaults_read(struct settings *s, struct settings_error *error)
+defaults_init(struct settings *s, struct settings_error *error)
 {
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 	int rc;
 
+	memset(s, 0, sizeof(*s));
+	s->origins = xcalloc(settings_count, sizeof(*s->origins));
 	if (out == NULL)
 		return REFUSE(error, "default: %s", strerror(errno));
 	for (size_t i = 0; i < settings_count; i++)
@@ -130,12 +131,27 @@ defaults_read(struct settings *s, struct settings_error *error)
 	return rc;
 }
 
+/* gunicorn's words for it; all others mean no. */
+static const char *
+sendfile_wanted(const char *value)
+{
+	static const char *const yes[] = {"y", "1", "yes", "true"};
+
+	for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++)
+		if (strcasecmp(value, yes[i]) == 0)
+			return "true";
+	return "false";
+}
+
 static int
 environment_read(struct settings *s, struct settings_error *error)
 {
-	const char *value;
+	const char *value = getenv("SENDFILE");
 	char *text;
 	int rc = 0;
+
+	if (value != NULL)
+		rc = settings_set(s, "sendfile", sendfile_wanted(value), "SENDFILE", error);
 
 	for (size_t i = 0; i < sizeof(env_defaults) / sizeof(env_defaults[0]) && rc == 0; i++) {
 		value = getenv(env_defaults[i].variable);
@@ -152,9 +168,7 @@ environment_read(struct settings *s, struct settings_error *error)
 int
 settings_init(struct settings *s, struct settings_error *error)
 {
-	memset(s, 0, sizeof(*s));
-	s->origins = xcalloc(settings_count, sizeof(*s->origins));
-	if (defaults_read(s, error) == -1 || environment_read(s, error) == -1) {
+	if (defaults_init(s, error) == -1 || environment_read(s, error) == -1) {
 		settings_fini(s);
 		return -1;
 	}
@@ -178,6 +192,20 @@ bool
 settings_equal(const struct settings *a, const struct settings *b, const struct setting *row)
 {
 	return row->kind->equal(settings_field(a, row), settings_field(b, row));
+}
+
+bool
+settings_is_default(const struct settings *s, const struct setting *row)
+{
+	struct settings defaults;
+	struct settings_error error;
+	bool same;
+
+	if (*origin_of(s, row) == NULL)
+		return true;
+	same = defaults_init(&defaults, &error) == 0 && settings_equal(s, &defaults, row);
+	settings_fini(&defaults);
+	return same;
 }
 
 /* By way of text: what one prints, the other reads. */
@@ -207,6 +235,8 @@ int
 settings_write(const struct settings *s, FILE *out)
 {
 	for (size_t i = 0; i < settings_count; i++) {
+		if (settings_table[i].effect == SETTING_COMMAND_LINE)
+			continue;
 		fprintf(out, "%s = ", settings_table[i].name);
 		settings_table[i].kind->print(settings_field(s, &settings_table[i]), out);
 		fputs(";\n", out);

@@ -39,7 +39,7 @@ int settings_read_file(struct settings *, const char *path, struct settings_erro
 /* The same from a descriptor that settings_write_fd wrote (read from its start). */
 int settings_read_fd(struct settings *, int fd, struct settings_error *);
 
-/* Write all settings as a configuration file. 0, or -1 with errno. */
+/* Write all settings that a file may have as a configuration file. 0, or -1 with errno. */
 int settings_write(const struct settings *, FILE *);
 int settings_write_fd(const struct settings *, int fd);
 
@@ -57,6 +57,9 @@ const char *settings_origin(const struct settings *, const char *name);
 /* Whether two have the same value for a setting of settings_table.h. */
 struct setting;
 bool settings_equal(const struct settings *, const struct settings *, const struct setting *);
+
+/* Whether a setting has the value that it has when nobody says anything. */
+bool settings_is_default(const struct settings *, const struct setting *);
 
 /* Give it the other's value of that setting. 0, or -1 with errno. */
 int settings_copy(struct settings *, const struct settings *from, const struct setting *);

@@ -9,6 +9,7 @@
 #include "common/address.h"
 #include "common/privs.h"
 #include "common/refuse.h"
+#include "common/settings_table.h"
 
 /* Refuse the setting's value, naming the place that it came from. */
 static int
@@ -97,12 +98,24 @@ check_directory(
 	return refuse_value(s, name, why, error);
 }
 
+/* What would be wrong to pass over, such as a certificate for a server that speaks plain text. */
+static int
+check_refused(const struct settings *s, struct settings_error *error)
+{
+	for (size_t i = 0; i < settings_count; i++)
+		if (settings_table[i].effect == SETTING_REFUSED &&
+		    !settings_is_default(s, &settings_table[i]))
+			return refuse_value(
+			    s, settings_table[i].name, settings_table[i].why, error);
+	return 0;
+}
+
 int
 settings_check(const struct settings *s, struct settings_error *error)
 {
-	if (check_bind(s, error) == -1 || check_accounts(s, error) == -1 ||
-	    check_raw_env(s, error) == -1 || check_worker_class(s, error) == -1 ||
-	    check_access_log_format(s, error) == -1 ||
+	if (check_refused(s, error) == -1 || check_bind(s, error) == -1 ||
+	    check_accounts(s, error) == -1 || check_raw_env(s, error) == -1 ||
+	    check_worker_class(s, error) == -1 || check_access_log_format(s, error) == -1 ||
 	    check_directory(s, "chdir", s->chdir, error) == -1 ||
 	    check_directory(s, "virtualenv", s->virtualenv, error) == -1)
 		return -1;

@@ -3,7 +3,7 @@
  *
  *	settings-doc conf		the sample configuration
  *	settings-doc man TEMPLATE	a manual page, with a list in mdoc(7) in the place
- *					of the comments .\" settings and .\" options
+ *					of the comments .\" settings, .\" options and .\" unused
  */
 #include <limits.h>
 #include <stdio.h>
@@ -12,54 +12,55 @@
 
 #include "common/settings_table.h"
 
-static const struct {
-	const char *kind, *name;
-} kind_names[] = {
-    {"COUNT", "number"},
-    {"SECONDS", "seconds"},
-    {"DURATION", "duration"},
-    {"SIZE", "size"},
-    {"MODE", "mode"},
-    {"BOOL", "boolean"},
-    {"STRING", "string"},
-    {"LEVEL", "level"},
-    {"ACCOUNT", "account"},
-    {"LIST", "list"},
-};
-
-static const char *
-kind_name(const struct setting *row)
+/* The settings that a file may use, with their headings; the index of the next from i on. */
+static size_t
+next_used(size_t i)
 {
-	for (size_t i = 0; i < sizeof(kind_names) / sizeof(kind_names[0]); i++)
-		if (strcmp(kind_names[i].kind, row->kind_name) == 0)
-			return kind_names[i].name;
-	fprintf(stderr, "settings-doc: no name for the kind %s\n", row->kind_name);
-	exit(1);
-}
-
-/* Whether this row stands under another heading than the one before it. */
-static bool
-begins_group(size_t i)
-{
-	return i == 0 || strcmp(settings_table[i].group, settings_table[i - 1].group) != 0;
+	while (i < settings_count && (setting_is_unused(&settings_table[i]) ||
+					 settings_table[i].effect == SETTING_COMMAND_LINE))
+		i++;
+	return i;
 }
 
 /* ---- the sample configuration ---- */
 
+/* The names alone, as many in a line as fit. */
+static void
+conf_print_unused(void)
+{
+	int column = 0;
+
+	puts("\n# ---- gunicorn's, accepted, but of no use here: greenicorn.conf(5) says why "
+	     "----\n#");
+	for (size_t i = 0; i < settings_count; i++) {
+		const char *name = settings_table[i].name;
+
+		if (!setting_is_unused(&settings_table[i]))
+			continue;
+		if (column > 0 && column + 1 + (int)strlen(name) > 90)
+			column = printf("\n") - 1;
+		column += printf("%s%s", column == 0 ? "# " : " ", name);
+	}
+	putchar('\n');
+}
+
 static void
 conf_print(void)
 {
+	const char *group = "";
+
 	puts("# greenicorn.conf: every setting, at its default. See greenicorn.conf(5).\n"
 	     "#\n"
 	     "# The names are gunicorn's, the syntax is libconfig's: NAME = VALUE; with text in\n"
 	     "# double quotes. An empty text means: not set. The command line has the last word.");
-	for (size_t i = 0; i < settings_count; i++) {
+	for (size_t i = next_used(0); i < settings_count; i = next_used(i + 1)) {
 		const struct setting *row = &settings_table[i];
 
-		if (begins_group(i))
-			printf("\n# ---- %s ----\n", row->group);
+		if (strcmp(group, row->group) != 0)
+			printf("\n# ---- %s ----\n", group = row->group);
 		printf("\n# %s\n#%s = %s;\n", row->help, row->name, row->def ? row->def : "\"\"");
 	}
+	conf_print_unused();
 }
 
 /* ---- manual pages ---- */
@@ -112,14 +113,14 @@ mdoc_range(const struct setting *row)
 {
 	const struct kind_range *range = &row->range;
 
-	if (range->max != 0 && range->max != INT_MAX && strcmp(row->kind_name, "MODE") != 0)
+	if (range->max != 0 && range->max != INT_MAX && row->kind != &kind_MODE)
 		printf("From %lld to %lld.\n", range->min, range->max);
 }
 
 static void
 mdoc_setting(const struct setting *row)
 {
-	printf(".It Ic %s No = Ar %s\n", row->name, kind_name(row));
+	printf(".It Ic %s No = Ar %s\n", row->name, row->kind->name);
 	mdoc_text(row->help);
 	mdoc_range(row);
 	if (row->def != NULL) {
@@ -129,7 +130,7 @@ mdoc_setting(const struct setting *row)
 	} else {
 		puts("Not set by default.");
 	}
-	if (!row->reload)
+	if (row->effect == SETTING_RESTART)
 		puts("A change needs a restart.");
 	if (row->long_flag != NULL) {
 		fputs("On the command line:\n.", stdout);
@@ -141,11 +142,31 @@ mdoc_setting(const struct setting *row)
 static void
 mdoc_settings(void)
 {
+	const char *group = "";
+
+	for (size_t i = next_used(0); i < settings_count; i = next_used(i + 1)) {
+		const struct setting *row = &settings_table[i];
+
+		if (strcmp(group, row->group) != 0) {
+			printf("%s.Ss %s\n.Bl -tag -width Ds\n", *group ? ".El\n" : "", row->group);
+			group = row->group;
+		}
+		mdoc_setting(row);
+	}
+	puts(".El");
+}
+
+static void
+mdoc_unused(void)
+{
+	puts(".Bl -tag -width Ds -compact");
 	for (size_t i = 0; i < settings_count; i++) {
-		if (begins_group(i))
-			printf("%s.Ss %s\n.Bl -tag -width Ds\n", i ? ".El\n" : "",
-			    settings_table[i].group);
-		mdoc_setting(&settings_table[i]);
+		const struct setting *row = &settings_table[i];
+
+		if (!setting_is_unused(row))
+			continue;
+		printf(".It Ic %s\n", row->name);
+		mdoc_text(row->why);
 	}
 	puts(".El");
 }
@@ -156,13 +177,13 @@ mdoc_options(void)
 	for (size_t i = 0; i < settings_count; i++) {
 		const struct setting *row = &settings_table[i];
 
-		if (row->long_flag == NULL)
+		if (row->long_flag == NULL || setting_is_unused(row))
 			continue;
 		fputs(".It ", stdout);
 		mdoc_flags(row);
 		if (row->metavar != NULL)
 			printf(" Ar %s", row->metavar);
-		puts(strncmp(row->long_flag, "no-", 3) == 0 ? "\nTurn off:" : "");
+		puts(setting_flag_clears(row) ? "\nTurn off:" : "");
 		mdoc_text(row->help);
 	}
 }
@@ -182,6 +203,8 @@ man_print(const char *template)
 			mdoc_settings();
 		else if (strcmp(line, ".\\\" options\n") == 0)
 			mdoc_options();
+		else if (strcmp(line, ".\\\" unused\n") == 0)
+			mdoc_unused();
 		else
 			fputs(line, stdout);
 	}

@@ -7,19 +7,27 @@
 
 #include "common/kinds.h"
 
+enum setting_effect {
+	SETTING_RELOAD,       /* a HUP may change it */
+	SETTING_RESTART,      /* only a new start does */
+	SETTING_COMMAND_LINE, /* it is made for the command line */
+	SETTING_NOTHING,      /* accepted, and does nothing here */
+	SETTING_REFUSED,      /* only its default is accepted */
+};
+
 struct setting {
 	const char *name;
 	const struct kind *kind;
-	const char *kind_name;   /* "COUNT" */
 	size_t offset;           /* of the field in struct settings */
-	struct kind_range range; /* of a number */
+	struct kind_range range; /* of a number, or the words of a choice */
 	const char *def;         /* text of a configuration file; NULL: not set */
-	bool reload;             /* a HUP may change it */
-	int short_flag;          /* 'w'; 0: none */
-	const char *long_flag;   /* "workers"; NULL: none */
-	const char *metavar;     /* what --help calls its argument; NULL: it takes none */
-	const char *group;       /* the heading it stands under */
-	const char *help;        /* a sentence */
+	enum setting_effect effect;
+	const char *why;       /* of SETTING_NOTHING and SETTING_REFUSED: a few words */
+	int short_flag;        /* 'w'; 0: none */
+	const char *long_flag; /* "workers"; NULL: none */
+	const char *metavar;   /* what --help calls its argument; NULL: it takes none */
+	const char *group;     /* the heading it stands under */
+	const char *help;      /* a sentence */
 };
 
 extern const struct setting settings_table[];
@@ -28,8 +36,11 @@ extern const size_t settings_count;
 /* The row of that name, or NULL. */
 const struct setting *settings_find(const char *name);
 
-/* Whether gunicorn has a setting of that name, and we do not. */
-bool settings_only_gunicorn(const char *name);
+/* Whether it is there for gunicorn's sake only. */
+bool setting_is_unused(const struct setting *);
+
+/* Whether its flag, which takes no argument, says no: --no-sendfile. */
+bool setting_flag_clears(const struct setting *);
 
 /* The known name that text was perhaps meant to be, or NULL. */
 const char *settings_nearest(const char *text);

@@ -33,9 +33,9 @@ settings_load(struct settings *s, const struct options *o)
 		fprintf(stderr, "Error: %s\n", error.text);
 		exit(1);
 	}
-	if (!o->print_config && !o->check_config)
+	if (!s->print_config && !s->check_config)
 		return;
-	if (o->print_config && settings_write(s, stdout) == -1)
+	if (s->print_config && settings_write(s, stdout) == -1)
 		exit(1);
 	settings_fini(s);
 	exit(0);
@@ -83,6 +83,19 @@ log_begin(const struct settings *s)
 	if (log_open(s->errorlog, level) == -1)
 		fatal("%s: errorlog: cannot open %s", settings_origin(s, "errorlog"), s->errorlog);
 	log_info("Starting greenicorn " GREENICORN_VERSION);
+}
+
+/* Settings of gunicorn that do nothing here: whoever brings them is told so. */
+static void
+log_unused(const struct settings *s)
+{
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *row = &settings_table[i];
+
+		if (row->effect == SETTING_NOTHING && !settings_is_default(s, row))
+			log_warnx("%s: %s does nothing here: %s", settings_origin(s, row->name),
+			    row->name, row->why);
+	}
 }
 
 static void
@@ -206,6 +219,7 @@ main(int argc, char **argv)
 	master_title(argc, argv, &settings, upgrade.predecessor != 0);
 	directory_enter(&settings);
 	log_begin(&settings);
+	log_unused(&settings);
 	pidfile = upgrade_pidfile(&upgrade, &settings);
 	pidfile_check(&settings, pidfile);
 	if (access(worker, X_OK) == -1)

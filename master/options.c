@@ -14,20 +14,16 @@
 
 #define DEFAULT_CONFIG "greenicorn.conf"
 
-/* Flags that are no settings, or another name for one. Values above any character. */
-enum { FLAG_CHECK = 256, FLAG_PRINT, FLAG_SETTING };
+/* Flags that are no settings; those of settings have values above any character. */
+enum { FLAG_SETTING = 256 };
 
 static const struct {
 	const char *name;
-	const char *metavar;
-	int value;
+	int letter;
 	const char *help;
 } other_flags[] = {
-    {"config", "FILE", 'c', "The configuration file; ./greenicorn.conf if there is one."},
-    {"check-config", NULL, FLAG_CHECK, "Check the configuration and exit."},
-    {"print-config", NULL, FLAG_PRINT, "Print the effective configuration and exit."},
-    {"version", NULL, 'v', "Print the version and exit."},
-    {"help", NULL, 'h', "Print this help and exit."},
+    {"version", 'v', "Print the version and exit."},
+    {"help", 'h', "Print this help and exit."},
 };
 
 /* gunicorn's second names. */
@@ -35,6 +31,7 @@ static const struct {
 	const char *flag, *setting;
 } aliases[] = {
     {"log-file", "errorlog"},
+    {"paster", "paste"},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -46,16 +43,19 @@ struct flags {
 };
 
 static void
-flags_add(struct flags *f, size_t *n, const char *name, bool has_arg, int value)
+flags_add(struct flags *f, size_t *n, const char *name, const char *metavar, int value)
 {
-	f->options[(*n)++] =
-	    (struct option){name, has_arg ? required_argument : no_argument, NULL, value};
+	int has_arg = metavar == NULL   ? no_argument
+		      : *metavar == '[' ? optional_argument
+					: required_argument;
+
+	f->options[(*n)++] = (struct option){name, has_arg, NULL, value};
 }
 
 static void
 letters_add(char **end, int letter, bool has_arg)
 {
-	if (letter <= 0 || letter >= FLAG_CHECK)
+	if (letter == 0)
 		return;
 	*(*end)++ = (char)letter;
 	if (has_arg)
@@ -73,19 +73,17 @@ flags_make(void)
 	for (size_t i = 0; i < settings_count; i++) {
 		row = &settings_table[i];
 		if (row->long_flag != NULL)
-			flags_add(
-			    &f, &n, row->long_flag, row->metavar != NULL, FLAG_SETTING + (int)i);
+			flags_add(&f, &n, row->long_flag, row->metavar, FLAG_SETTING + (int)i);
 		letters_add(&end, row->short_flag, row->metavar != NULL);
 	}
 	for (size_t i = 0; i < COUNT(aliases); i++) {
 		row = settings_find(aliases[i].setting);
-		flags_add(
-		    &f, &n, aliases[i].flag, true, FLAG_SETTING + (int)(row - settings_table));
+		flags_add(&f, &n, aliases[i].flag, row->metavar,
+		    FLAG_SETTING + (int)(row - settings_table));
 	}
 	for (size_t i = 0; i < COUNT(other_flags); i++) {
-		flags_add(&f, &n, other_flags[i].name, other_flags[i].metavar != NULL,
-		    other_flags[i].value);
-		letters_add(&end, other_flags[i].value, other_flags[i].metavar != NULL);
+		flags_add(&f, &n, other_flags[i].name, NULL, other_flags[i].letter);
+		letters_add(&end, other_flags[i].letter, false);
 	}
 	return f;
 }
@@ -128,33 +126,33 @@ help_wrap(int column, const char *text)
 static void
 help_line(int letter, const char *name, const char *metavar, const char *help)
 {
-	char *text = xasprintf("%s%s", strncmp(name, "no-", 3) == 0 ? "Turn off: " : "", help);
 	int column;
 
 	column = letter ? printf("  -%c, --%s", letter, name) : printf("      --%s", name);
 	if (metavar != NULL)
 		column += printf(" %s", metavar);
-	help_wrap(column, text);
-	free(text);
+	help_wrap(column, help);
 }
 
 static void
 help_print(void)
 {
 	const char *group = "";
+	char *text;
 
 	puts("usage: greenicorn [OPTIONS] [APP_MODULE]\n\nOptions:");
 	for (size_t i = 0; i < COUNT(other_flags); i++)
-		help_line(other_flags[i].value < FLAG_CHECK ? other_flags[i].value : 0,
-		    other_flags[i].name, other_flags[i].metavar, other_flags[i].help);
+		help_line(other_flags[i].letter, other_flags[i].name, NULL, other_flags[i].help);
 	for (size_t i = 0; i < settings_count; i++) {
 		const struct setting *row = &settings_table[i];
 
-		if (row->long_flag == NULL)
+		if (row->long_flag == NULL || setting_is_unused(row))
 			continue;
 		if (strcmp(group, row->group) != 0)
 			printf("\n%s:\n", group = row->group);
-		help_line(row->short_flag, row->long_flag, row->metavar, row->help);
+		text = xasprintf("%s%s", setting_flag_clears(row) ? "Turn off: " : "", row->help);
+		help_line(row->short_flag, row->long_flag, row->metavar, text);
+		free(text);
 	}
 	puts("\nEvery setting, and the file that has them: greenicorn.conf(5).");
 }
@@ -169,12 +167,12 @@ usage_error(const char *origin, const char *problem, const char *what)
 	exit(2);
 }
 
-/* A flag without an argument sets a switch; one named no-… clears it. */
+/* A flag without an argument is a switch. */
 static void
 given_add(struct options *o, const struct setting *row, const char *value, const char *origin)
 {
-	if (row->metavar == NULL)
-		value = strncmp(row->long_flag, "no-", 3) == 0 ? "false" : "true";
+	if (value == NULL)
+		value = setting_flag_clears(row) ? "false" : "true";
 	o->given = xreallocarray(o->given, o->n + 1, sizeof(*o->given));
 	o->given[o->n++] = (struct option_given){row, xstrdup(value), origin};
 }
@@ -191,25 +189,35 @@ string_replace(char **slot, const char *value)
 static void
 flag_take(struct options *o, int flag, const char *origin)
 {
-	switch (flag) {
-	case 'h':
+	const struct setting *row;
+
+	if (flag == 'h') {
 		help_print();
 		exit(0);
-	case 'v':
+	}
+	if (flag == 'v') {
 		puts("greenicorn (version " GREENICORN_VERSION ")");
 		exit(0);
-	case 'c':
-		string_replace(&o->config, optarg);
-		break;
-	case FLAG_CHECK:
-		o->check_config = true;
-		break;
-	case FLAG_PRINT:
-		o->print_config = true;
-		break;
-	default:
-		given_add(o, setting_of_flag(flag), optarg, origin);
 	}
+	row = setting_of_flag(flag);
+	if (row == settings_find("config"))
+		string_replace(&o->config, optarg);
+	else
+		given_add(o, row, optarg, origin);
+}
+
+/* gunicorn lets the word of --proxy-protocol stand apart: it is taken if it is one of the words. */
+static void
+optional_word_take(const struct setting *row, int argc, char **argv)
+{
+	char *word = NULL;
+	struct kind_error why;
+
+	if (row->metavar == NULL || *row->metavar != '[' || optarg != NULL || optind >= argc)
+		return;
+	if (row->kind->from_text(&word, argv[optind], &row->range, &why) == 0)
+		optarg = argv[optind++];
+	row->kind->fini(&word);
 }
 
 static void
@@ -223,6 +231,8 @@ parse(struct options *o, const struct flags *flags, int argc, char **argv, const
 		if (flag == '?')
 			usage_error(
 			    origin, "no such option, or its argument is missing", argv[optind - 1]);
+		if (flag >= FLAG_SETTING)
+			optional_word_take(setting_of_flag(flag), argc, argv);
 		flag_take(o, flag, origin);
 	}
 	if (optind < argc)
@@ -348,10 +358,12 @@ options_load(const struct options *o, struct settings *s, struct settings_error 
 	if (settings_init(s, error) == -1)
 		return -1;
 	if ((o->config != NULL && settings_read_file(s, o->config, error) == -1) ||
+	    (o->config != NULL &&
+		settings_set(s, "config", o->config, "command line", error) == -1) ||
 	    given_apply(o, s, error) == -1 || chdir_resolve(o, s, error) == -1 ||
 	    settings_check(s, error) == -1)
 		goto fail;
-	if (s->wsgi_app == NULL && !o->print_config) {
+	if (s->wsgi_app == NULL && !s->print_config) {
 		snprintf(error->text, sizeof(error->text), "No application module specified.");
 		goto fail;
 	}

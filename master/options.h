@@ -22,7 +22,6 @@ struct options {
 	char *cwd;    /* owned; where we were started: relative paths begin there */
 	char *config; /* owned; the file's absolute path; NULL: there is none */
 	char *app;    /* owned; the command line's APP_MODULE; NULL */
-	bool check_config, print_config;
 	struct option_given *given; /* owned */
 	size_t n;
 };

@@ -18,7 +18,7 @@ settings_hold(struct settings *s, const struct settings *old)
 	for (size_t i = 0; i < settings_count; i++) {
 		const struct setting *row = &settings_table[i];
 
-		if (row->reload || settings_equal(s, old, row))
+		if (row->effect != SETTING_RESTART || settings_equal(s, old, row))
 			continue;
 		log_warnx("%s: %s: a restart is needed for the change",
 		    settings_origin(s, row->name), row->name);

@@ -117,8 +117,24 @@ def test_lists_on_the_command_line(tmp_path):
 
 
 def test_switches(tmp_path):
-    result = run("--print-config", "--no-require-host", "--preload", "ok", cwd=tmp_path)
+    result = run("--print-config", "--no-require-host", "--preload", "--no-control-socket", "ok", cwd=tmp_path)
     assert "require_host = false;" in result.stdout and "preload_app = true;" in result.stdout
+    assert "control_socket_disable = true;" in result.stdout
+
+
+@pytest.mark.parametrize("flags", [["--proxy-protocol"], ["--proxy-protocol", "auto"], ["--proxy-protocol=true"]])
+def test_what_cannot_be_passed_over(tmp_path, flags):
+    line = "Error: command line: proxy_protocol: not supported yet"
+    refused(run(*flags, "ok", cwd=tmp_path, text=GOOD), line)
+    refused(run("ok", *flags, cwd=tmp_path, text=GOOD), line)
+    assert run("--check-config", "--proxy-protocol", "off", "ok", cwd=tmp_path, text=GOOD).returncode == 0
+
+
+def test_what_does_nothing_is_told(tmp_path):
+    with Master(tmp_path, args=["--dirty-app", "a:B", "--dirty-app", "c:D"], dirty_threads=1) as m:
+        log = m.log_text()
+    assert log.count("does nothing here") == 1, log
+    assert "[WARNING] command line: dirty_apps does nothing here: there are no dirty arbiters" in log
 
 
 def test_the_printed_configuration_is_one(tmp_path):

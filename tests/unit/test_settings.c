@@ -23,6 +23,8 @@ setup(void **state)
 	unsetenv("WEB_CONCURRENCY");
 	unsetenv("PORT");
 	unsetenv("SCRIPT_NAME");
+	unsetenv("SENDFILE");
+	unsetenv("FORWARDED_ALLOW_IPS");
 	return fd == -1 ? -1 : close(fd);
 }
 
@@ -103,6 +105,13 @@ test_environment_gives_defaults(void **state)
 	assert_int_equal(s.bind.n, 1);
 	assert_string_equal(s.bind.items[0], "0.0.0.0:9000");
 	assert_string_equal(s.script_name, "/app");
+	assert_true(s.sendfile);
+	settings_fini(&s);
+	setenv("SENDFILE", "off", 1);
+	setenv("FORWARDED_ALLOW_IPS", "10.0.0.1", 1);
+	assert_int_equal(settings_init(&s, &error), 0);
+	assert_false(s.sendfile);
+	assert_string_equal(s.forwarded_allow_ips.items[0], "10.0.0.1");
 	settings_fini(&s);
 	setenv("WEB_CONCURRENCY", "many", 1);
 	assert_int_equal(settings_init(&s, &error), -1);
@@ -111,6 +120,8 @@ test_environment_gives_defaults(void **state)
 	unsetenv("WEB_CONCURRENCY");
 	unsetenv("PORT");
 	unsetenv("SCRIPT_NAME");
+	unsetenv("SENDFILE");
+	unsetenv("FORWARDED_ALLOW_IPS");
 }
 
 static void
@@ -152,6 +163,74 @@ test_natural_forms(void **state)
 	settings_fini(&s);
 }
 
+/* The value of a list as one string. */
+static const char *
+joined(const struct strlist *list)
+{
+	static char text[256];
+	size_t n = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < list->n; i++)
+		n += (size_t)snprintf(
+		    text + n, sizeof(text) - n, "%s%s", i > 0 ? "|" : "", list->items[i]);
+	return text;
+}
+
+static void
+test_choices_and_lists(void **state)
+{
+	struct settings s = settings_of("");
+	struct settings_error error;
+
+	(void)state;
+	assert_string_equal(joined(&s.forwarded_allow_ips), "127.0.0.1|::1");
+	assert_string_equal(joined(&s.secure_scheme_headers),
+	    "X-FORWARDED-PROTOCOL: ssl|X-FORWARDED-PROTO: https|X-FORWARDED-SSL: on");
+	assert_int_equal(
+	    settings_set(&s, "forwarded_allow_ips", " 10.0.0.0/8 ,,*", "x", &error), 0);
+	assert_string_equal(joined(&s.forwarded_allow_ips), "10.0.0.0/8|*");
+	assert_int_equal(settings_set(&s, "forwarded_allow_ips", "", "x", &error), 0);
+	assert_int_equal(s.forwarded_allow_ips.n, 0);
+	assert_int_equal(settings_set(&s, "header_map", "Refuse", "x", &error), 0);
+	assert_string_equal(s.header_map, "refuse");
+	assert_int_equal(settings_set(&s, "header_map", "ref", "x", &error), -1);
+	assert_int_equal(settings_set(&s, "proxy_protocol", "True", "x", &error), 0);
+	assert_string_equal(s.proxy_protocol, "auto");
+	assert_int_equal(settings_set(&s, "proxy_protocol", "none", "x", &error), 0);
+	assert_string_equal(s.proxy_protocol, "off");
+	settings_fini(&s);
+
+	s = settings_of(
+	    "forwarded_allow_ips = [ \"::1\", \"10.0.0.1\" ]; proxy_protocol = true;"
+	    "secure_scheme_headers = { X-Ssl = \"on\"; };"
+	    "logconfig_dict = { version = 1; a = ( 1.5, true, \"q\\\"\\n\" ); b = { }; };");
+	assert_string_equal(joined(&s.forwarded_allow_ips), "::1|10.0.0.1");
+	assert_string_equal(s.proxy_protocol, "auto");
+	assert_string_equal(joined(&s.secure_scheme_headers), "X-Ssl: on");
+	assert_string_equal(
+	    s.logconfig_dict, "{\"version\": 1, \"a\": [1.5, true, \"q\\\"\\u000a\"], \"b\": {}}");
+	settings_fini(&s);
+	s = settings_of(
+	    "secure_scheme_headers = [ \"A:b\", \"C:  d:e\" ]; logconfig_dict = \"{}\";");
+	assert_string_equal(joined(&s.secure_scheme_headers), "A: b|C: d:e");
+	assert_string_equal(s.logconfig_dict, "{}");
+	settings_fini(&s);
+}
+
+static void
+test_is_default(void **state)
+{
+	struct settings s = settings_of("workers = 1; timeout = 31; certfile = \"\";");
+
+	(void)state;
+	assert_true(settings_is_default(&s, settings_find("workers")));
+	assert_true(settings_is_default(&s, settings_find("backlog")));
+	assert_true(settings_is_default(&s, settings_find("certfile")));
+	assert_false(settings_is_default(&s, settings_find("timeout")));
+	settings_fini(&s);
+}
+
 static void
 test_bad_files(void **state)
 {
@@ -160,7 +239,18 @@ test_bad_files(void **state)
 	} cases[] = {
 	    {"workres = 4;", ":1: workres: unknown setting, did you mean workers?"},
 	    {"xyzzy = 4;", ":1: xyzzy: unknown setting"},
-	    {"certfile = \"x\";", ":1: certfile: gunicorn has this setting, greenicorn does not"},
+	    {"proxy_protocol = \"v3\";",
+		":1: proxy_protocol: expected [off|v1|v2|auto], found \"v3\""},
+	    {"header_map = true;",
+		":1: header_map: expected drop|refuse|dangerous in quotes, found true or false"},
+	    {"secure_scheme_headers = { A = 1; };",
+		":1: secure_scheme_headers: expected a string for each name, found a number"},
+	    {"secure_scheme_headers = \"A\";",
+		":1: secure_scheme_headers: expected \"NAME: VALUE\", found \"A\""},
+	    {"secure_scheme_headers = 1;",
+		":1: secure_scheme_headers: expected a group of NAME = \"VALUE\", found a number"},
+	    {"logconfig_dict = [ ];",
+		":1: logconfig_dict: expected a group, or JSON in a string, found a list"},
 	    {"\n\nworkers = \"4\";", ":3: workers: expected a whole number, found a string"},
 	    {"workers = 0;", ":1: workers: 0 is out of range (1 to 1024)"},
 	    {"workers = 4294967297;", ":1: workers: 4294967297 is out of range (1 to 1024)"},
@@ -222,6 +312,10 @@ test_bad_values(void **state)
 	    {"user = \"no-such-user\";", ":1: user: unknown user \"no-such-user\""},
 	    {"group = \"no-such-group\";", ":1: group: unknown group \"no-such-group\""},
 	    {"raw_env = [ \"A=1\", \"B\" ];", ":1: raw_env: expected NAME=VALUE"},
+	    {"certfile = \"x\";",
+		":1: certfile: not supported yet: have a proxy such as nginx do TLS"},
+	    {"http_protocols = \"h2,h1\";",
+		":1: http_protocols: not supported yet: have a proxy such as nginx speak HTTP/2"},
 	    {"worker_class = \"sync\";",
 		":1: worker_class: expected green, or gevent, gevent_pywsgi, eventlet, which mean "
 		"the same here"},
@@ -373,6 +467,8 @@ main(void)
 	    cmocka_unit_test(test_defaults),
 	    cmocka_unit_test(test_environment_gives_defaults),
 	    cmocka_unit_test(test_natural_forms),
+	    cmocka_unit_test(test_choices_and_lists),
+	    cmocka_unit_test(test_is_default),
 	    cmocka_unit_test(test_bad_files),
 	    cmocka_unit_test(test_bad_values),
 	    cmocka_unit_test(test_unreadable_files),
