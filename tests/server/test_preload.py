@@ -21,7 +21,7 @@ def title(pid):
     try:
         with open("/proc/%d/cmdline" % pid) as f:
             return f.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone, between the list and here
         return ""
 
 

@@ -44,7 +44,7 @@ def is_helper(pid):
     try:
         with open("/proc/%d/cmdline" % pid, "rb") as f:
             return b"multiprocessing" in f.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -174,7 +174,11 @@ def test_clients_wait_while_a_dead_master_is_replaced(service):
     it = service()
     main = it.show("MainPID")
     it.wait("NFileDescriptorStore", "^1$")
-    it.sh("kill -KILL %s" % main)
+    # systemd ends the workers too (KillMode=mixed): what they have in hand by then is lost
+    it.sh(
+        "workers=$(pgrep -P %s); kill -KILL %s; for i in $(seq 300); do"
+        ' ps -o stat= -p "$(echo $workers)" | grep -qv Z || exit 0; sleep 0.1; done; exit 1' % (main, main)
+    )
     began = time.monotonic()
     assert fetch(it.port, 60) == "one"  # no refusal, though nobody serves for a second
     assert time.monotonic() - began < 40 * harness.PATIENCE
