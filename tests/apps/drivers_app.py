@@ -380,6 +380,7 @@ with suppress(ImportError):
 
 
 with suppress(ImportError):
+    import anyio._backends._asyncio  # noqa: F401 - a race of AnyIO's: docs/drivers.md
     import httpx
 
     httpx_context = Once(lambda: ssl.create_default_context(cafile=CERTIFICATE))

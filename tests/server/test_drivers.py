@@ -51,7 +51,7 @@ def server(the_server):
 def ask(server, case, first, n):
     """The time of n requests at once, when every answer is right."""
     results, took = burst(server, ["/%s?n=%d" % (case, i) for i in range(first, first + n)])
-    assert results == [(200, str(i)) for i in range(first, first + n)]
+    assert results == [(200, str(i)) for i in range(first, first + n)], server.log_text()[-8000:]
     return took
 
 
