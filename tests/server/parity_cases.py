@@ -95,12 +95,12 @@ def ask_and_leave(peer):
 
 @case("command line", "flags")
 def flags(peer):
-    """Each flag of gunicorn's that --help knows; greenicorn has further ones."""
-    status, text = peer.call(["--help"], None)
-    found = set(re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", text))
-    if not peer.is_gunicorn:
-        found &= {item.removeprefix("flags: ") for item in recorded().get("command line", {})}
-    return dict.fromkeys(sorted(found), True)
+    """Each flag in gunicorn's --help is accepted; greenicorn's tells only of those that do something."""
+    if peer.is_gunicorn:
+        _, text = peer.call(["--help"], None)
+        return dict.fromkeys(sorted(set(re.findall(r"(?<![\w-])(--?[a-zA-Z][\w-]*)", text))), True)
+    known = [item.removeprefix("flags: ") for item in recorded().get("command line", {}) if item.startswith("flags: ")]
+    return {flag: "no such option" not in peer.call([flag, "1", "--version"])[1] for flag in known}
 
 
 @case("command line", "variables")
