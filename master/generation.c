@@ -226,7 +226,7 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	g->mold = MOLD_NONE;
 	g->title = xasprintf("greenicorn: worker [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
 	g->mold_title =
-	    xasprintf("greenicorn: mold   [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
+	    xasprintf("greenicorn: mold [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
 	if (has_activated(inherited))
 		rc = generation_adopt(g, inherited);
 	else if (generation_is_inherited(old))

@@ -13,12 +13,12 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/privs.h"
+#include "common/title.h"
 #include "master/logfile.h"
 #include "master/master.h"
 #include "master/notify.h"
 #include "master/options.h"
 #include "master/pidfile.h"
-#include "master/title.h"
 
 /* How often to try an address that is in use, a second apart: gunicorn's. */
 #define BIND_TRIES 5
@@ -168,12 +168,12 @@ inherited_take(struct fds *inherited)
 }
 
 static void
-master_title(int argc, char **argv, const struct settings *s, bool second)
+master_title(const struct settings *s, bool second)
 {
 	char *title = xasprintf("greenicorn: master [%s%s]",
 	    s->proc_name ? s->proc_name : s->wsgi_app, second ? ".2" : "");
 
-	title_set(argc, argv, title);
+	title_set(title);
 	free(title);
 }
 
@@ -209,6 +209,7 @@ main(int argc, char **argv)
 	int rc;
 
 	upgrade_remember(argv);
+	title_init(argc, argv);
 	options_parse(&options, argc, argv);
 	settings_load(&settings, &options);
 	config.worker = worker = worker_find();
@@ -216,7 +217,7 @@ main(int argc, char **argv)
 	inherited_take(&inherited);
 	upgrade_begin(&upgrade, &inherited);
 	notify_init();
-	master_title(argc, argv, &settings, upgrade.predecessor != 0);
+	master_title(&settings, upgrade.predecessor != 0);
 	directory_enter(&settings);
 	log_begin(&settings);
 	log_unused(&settings);

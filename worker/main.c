@@ -22,6 +22,7 @@
 #include "worker/access_format.h"
 #include "worker/access_log.h"
 #include "worker/mold.h"
+#include "worker/title.h"
 #include "worker/worker.h"
 
 static const char usage[] =
@@ -198,7 +199,7 @@ main(int argc, char **argv)
 	int code;
 
 	options(argc, argv);
-	worker_take_title(argc, argv);
+	worker_title_init(argc, argv);
 	take_descriptors(&fds);
 	take_settings(&contract.settings, &fds);
 	start_log(&contract.settings);

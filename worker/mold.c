@@ -16,6 +16,7 @@
 #include "common/orphan.h"
 #include "worker/access_log.h"
 #include "worker/app/app.h"
+#include "worker/title.h"
 
 /* What the master wants: one worker more. */
 struct order {
@@ -105,7 +106,7 @@ become_worker(struct worker_contract *contract, const struct order *order)
 		log_warn("cannot reopen the error log");
 	if (contract->access_log != NULL && access_log_reopen(contract->access_log) == -1)
 		log_warn("cannot reopen %s", contract->settings.accesslog);
-	worker_set_title("worker");
+	worker_title_set("worker", 0);
 }
 
 /* Whether this is the new worker. */

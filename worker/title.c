@@ -1,35 +1,44 @@
-/*
- * The worker's name in ps(1): "greenicorn: worker [hello:app]". The master has given it, as the
- * only argument; a mold is called so as well, and each worker that it forks.
- */
+/* The worker's title: see title.h. */
+#include "worker/title.h"
+
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-#include "worker/worker.h"
-
-static struct {
-	char *text; /* borrowed: argv[0]; NULL: not the master's */
-	size_t n;
-} title;
+#include "common/mem.h"
+#include "common/title.h"
 
 #define TITLE_PREFIX "greenicorn: "
-#define TITLE_ROLE_N 6 /* "worker", "mold  " */
+
+static struct {
+	char *name; /* owned: "[hello:app]"; NULL: not the master's */
+	const char *role;
+	uint32_t in_flight;
+} shown;
 
 void
-worker_take_title(int argc, char **argv)
+worker_title_init(int argc, char **argv)
 {
-	if (argc != 1 || strncmp(argv[0], TITLE_PREFIX, strlen(TITLE_PREFIX)) != 0)
+	const char *name = strchr(argv[0], '[');
+
+	if (argc != 1 || name == NULL || strncmp(argv[0], TITLE_PREFIX, strlen(TITLE_PREFIX)) != 0)
 		return;
-	title.text = argv[0];
-	title.n = strlen(argv[0]);
+	shown.name = xstrdup(name);
+	title_init(argc, argv);
 }
 
 void
-worker_set_title(const char *role)
+worker_title_set(const char *role, uint32_t in_flight)
 {
-	size_t n = strlen(role), at = strlen(TITLE_PREFIX);
+	char text[512];
+	int n;
 
-	if (title.n < at + TITLE_ROLE_N || n > TITLE_ROLE_N)
+	if (shown.name == NULL || (shown.role == role && shown.in_flight == in_flight))
 		return;
-	memset(title.text + at, ' ', TITLE_ROLE_N);
-	memcpy(title.text + at, role, n);
+	shown.role = role;
+	shown.in_flight = in_flight;
+	n = snprintf(text, sizeof(text), TITLE_PREFIX "%s %.400s", role, shown.name);
+	if (in_flight > 0)
+		snprintf(text + n, sizeof(text) - (size_t)n, " %" PRIu32 " in flight", in_flight);
+	title_set(text);
 }

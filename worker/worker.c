@@ -32,6 +32,7 @@
 #include "worker/green/green.h"
 #include "worker/in_flight.h"
 #include "worker/recycle.h"
+#include "worker/title.h"
 #include "worker/watch.h"
 
 #define NS_PER_SEC 1000000000LL
@@ -93,8 +94,10 @@ worker_beat(struct worker *w)
 	struct scoreboard_row *row = w->contract->row;
 
 	atomic_store(&row->heartbeat, scoreboard_now());
-	if (w->conns != NULL)
-		atomic_store(&row->served, conns_served(w->conns));
+	if (w->conns == NULL)
+		return;
+	atomic_store(&row->served, conns_served(w->conns));
+	worker_title_set("worker", atomic_load(&row->in_flight));
 }
 
 /* ---- the master ---- */

@@ -33,8 +33,4 @@ struct app_config worker_app_config(const struct worker_contract *);
  */
 int worker_run(const struct worker_contract *, struct app *);
 
-/* The process's name in ps(1), as the master gave it, with another word for what it is. */
-void worker_take_title(int argc, char **argv);
-void worker_set_title(const char *role);
-
 #endif

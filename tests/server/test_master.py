@@ -329,9 +329,11 @@ def test_workers_end_when_the_master_is_gone(tmp_path):
 
 
 def test_the_titles(tmp_path):
-    with Master(tmp_path, app="ok", proc_name="shop") as m:
+    name = "shop" * 50  # longer than the command line
+    with Master(tmp_path, app="ok", proc_name=name, env={"COLOUR": "green"}) as m:
         with open("/proc/%d/cmdline" % m.process.pid) as f:
-            assert f.read().strip("\0") == "greenicorn: master [shop]"
+            assert f.read().strip("\0") == "greenicorn: master [%s]" % name
+        assert m.about()["env"]["COLOUR"] == "green"
 
 
 def cpu_seconds(pid):

@@ -7,6 +7,7 @@ import stat
 
 import pytest
 
+import harness
 from harness import wait_for
 from master_util import status_of
 
@@ -42,6 +43,25 @@ def test_workers_are_named_after_the_application(serve, folder):
     for pid in server.workers():
         with open("/proc/%d/cmdline" % pid) as f:
             assert f.read().strip("\0") == "greenicorn: worker [shop:app]"
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_the_title_says_how_many_requests_are_in_flight(serve, preload):
+    server = serve("faulty", proc_name="shop", preload_app=preload)
+
+    def titles():
+        found = set()
+        for pid in server.workers():
+            with open("/proc/%d/cmdline" % pid) as f:
+                found.add(f.read().strip("\0"))
+        return found - {"greenicorn: mold [shop]"}
+
+    with server.connect() as one, server.connect() as two:
+        for line in (one, two):
+            line.get("/sleep?%d" % (5 * harness.PATIENCE))
+        wait_for(lambda: titles() == {"greenicorn: worker [shop] 2 in flight"}, 20)
+        assert one.response().status == two.response().status == 200
+    wait_for(lambda: titles() == {"greenicorn: worker [shop]"}, 30)
 
 
 @pytest.mark.parametrize(
