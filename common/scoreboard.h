@@ -1,6 +1,6 @@
 /*
  * The scoreboard: one cache line a worker in memory that the master shares
- * with all of them. A worker writes only its own row; the master reads. Behind the rows
+ * with all of them. A worker writes only its own row; all may read. Behind the rows
  * each worker has a place where it notes its requests, for the master to tell of when it is dead.
  */
 #ifndef COMMON_SCOREBOARD_H
@@ -35,10 +35,16 @@ struct scoreboard_request {
 	char text[60];                        /* method and path, ended by NUL unless full */
 };
 
+/* What is about all rows. */
+struct scoreboard_head {
+	_Alignas(64) _Atomic uint64_t used; /* rows from this number on have never been */
+};
+
 struct scoreboard {
 	int fd; /* owned; the memfd */
 	size_t nrows;
-	struct scoreboard_row *rows; /* owned mapping; the requests lie behind them */
+	struct scoreboard_row *rows;  /* owned mapping */
+	struct scoreboard_head *head; /* in it, at the end */
 };
 
 /* Make a scoreboard of nrows rows, all zero. 0, or -1 with errno. */
@@ -46,6 +52,10 @@ int scoreboard_create(struct scoreboard *, size_t nrows);
 
 /* Map the scoreboard behind fd, which is owned from here on. 0, or -1 with errno. */
 int scoreboard_attach(struct scoreboard *, int fd);
+
+/* How many rows to look at: the master has used no others; at most nrows. */
+size_t scoreboard_used(const struct scoreboard *);
+void scoreboard_use(const struct scoreboard *, size_t row);
 
 /* The SCOREBOARD_REQUESTS of a row. */
 struct scoreboard_request *scoreboard_requests(const struct scoreboard *, size_t row);

@@ -179,6 +179,7 @@ child_spawn(struct child *c, const struct generation *g, struct mold *mold, cons
 	pid_t pid;
 
 	row_clear(sb, slot);
+	scoreboard_use(sb, slot);
 	pid = mold != NULL ? child_fork(mold, slot, &control)
 			   : child_exec(g, worker, sb, CHILD_WORKER, slot, &control);
 	if (pid == -1)

@@ -24,6 +24,7 @@
 #include "common/contract.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "worker/accept.h"
 #include "worker/access_log.h"
 #include "worker/app/app.h"
 #include "worker/conn.h"
@@ -37,17 +38,6 @@
 
 #define NS_PER_SEC 1000000000LL
 
-/* Accepted at one wake-up: one, when other workers wake for the same connection. */
-#define ACCEPT_ALONE  16
-#define ACCEPT_SHARED 1
-#define ACCEPT_LEFT   4 /* of what the others have left to us */
-
-/* After accept(2) has failed for want of something, try again then. */
-#define ACCEPT_RETRY_USECS 100000
-
-/* How long others have the first go at what waits, when we have more than our share. */
-#define ACCEPT_YIELD_USECS 1000
-
 /* How long exit handlers may take when the worker is to exit at once. */
 #define QUICK_LEAVE_SECS 1
 
@@ -55,14 +45,6 @@
 #define DESCRIPTORS_AT_START 1024
 
 enum worker_state { WORKER_LOADING, WORKER_SERVING, WORKER_STOPPING, WORKER_LEAVING };
-
-struct worker;
-
-struct acceptor {
-	struct worker *worker;
-	struct listener *listener;
-	struct event *event; /* owned */
-};
 
 struct worker {
 	const struct worker_contract *contract;
@@ -73,17 +55,13 @@ struct worker {
 	enum worker_state state;
 	int exit_code;
 
-	struct acceptor *acceptors;
-	bool accepting;      /* their events are on */
-	bool accept_paused;  /* until the timer accept_pause */
-	bool accept_yielded; /* others have had their go */
-	bool retiring;       /* the master was asked for a successor */
+	struct acceptors *acceptors;
+	bool retiring; /* the master was asked for a successor */
 	int64_t serving_since;
-	int64_t accept_warned_at; /* when accept's failure was last logged */
 
 	struct green *main_thread;
 	struct green_job main_job;
-	struct event *heartbeat, *control, *accept_pause, *limit;
+	struct event *heartbeat, *control, *limit;
 };
 
 /* ---- the scoreboard ---- */
@@ -148,6 +126,7 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	worker_beat(w);
 	crowd_watch();
+	acceptors_look(w->acceptors);
 	/* C libraries may have left Python's main thread something to do (Py_AddPendingCall) */
 	if (w->state == WORKER_SERVING)
 		main_thread_wake(w);
@@ -161,22 +140,12 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 
 /* ---- accepting ---- */
 
-/* The one place that turns the listeners' events on and off. */
 static void
 accepting_update(struct worker *w)
 {
-	bool want = w->state == WORKER_SERVING && !w->accept_paused &&
-		    conns_count(w->conns) < (size_t)w->contract->settings.worker_connections;
-
-	if (want == w->accepting)
-		return;
-	w->accepting = want;
-	for (size_t i = 0; i < w->contract->nlisteners; i++) {
-		if (want)
-			event_add(w->acceptors[i].event, NULL);
-		else
-			event_del(w->acceptors[i].event);
-	}
+	acceptors_open(w->acceptors,
+	    w->state == WORKER_SERVING &&
+		conns_count(w->conns) < (size_t)w->contract->settings.worker_connections);
 }
 
 static void
@@ -188,120 +157,12 @@ connections_changed(struct worker *w)
 }
 
 static void
-accepting_pause(struct worker *w, suseconds_t usecs)
-{
-	struct timeval pause = {0, usecs};
-
-	w->accept_paused = true;
-	evtimer_add(w->accept_pause, &pause);
-	accepting_update(w);
-}
-
-static void
-on_accept_pause(evutil_socket_t fd, short what, void *arg)
+on_connection(int fd, const struct listener *listener, const struct address *peer, void *arg)
 {
 	struct worker *w = arg;
 
-	(void)fd;
-	(void)what;
-	w->accept_paused = false;
-	accepting_update(w);
-}
-
-/* Out of descriptors or memory: the connection stays in the kernel, and would wake us on and on. */
-static void
-accept_failed(struct worker *w)
-{
-	int64_t now = green_now();
-
-	if (w->accept_warned_at == 0 || now - w->accept_warned_at >= NS_PER_SEC) {
-		log_warn("accept");
-		w->accept_warned_at = now;
-	}
-	accepting_pause(w, ACCEPT_RETRY_USECS);
-}
-
-/*
- * Whether we have clearly more connections than the workers have on average. The one
- * that is awake takes a burst of connections before the others have woken up, and
- * keeps those that live long.
- */
-static bool
-has_more_than_its_share(const struct worker *w)
-{
-	const struct scoreboard *sb = w->contract->scoreboard;
-	uint64_t all = 0, workers = 0;
-
-	for (size_t i = 0; i < sb->nrows; i++) {
-		const struct scoreboard_row *row = &sb->rows[i];
-
-		if (atomic_load_explicit(&row->state, memory_order_relaxed) != SCOREBOARD_READY)
-			continue;
-		all += atomic_load_explicit(&row->connections, memory_order_relaxed);
-		workers++;
-	}
-	return conns_count(w->conns) * workers > all + all / 8 + workers;
-}
-
-/* How many to accept now; 0: others may, and if they do not we look again. */
-static int
-accept_share(struct worker *w)
-{
-	if (w->contract->settings.workers == 1)
-		return ACCEPT_ALONE;
-	if (w->accept_yielded) {
-		w->accept_yielded = false;
-		return ACCEPT_LEFT;
-	}
-	if (!has_more_than_its_share(w))
-		return ACCEPT_SHARED;
-	w->accept_yielded = true;
-	accepting_pause(w, ACCEPT_YIELD_USECS);
-	return 0;
-}
-
-/* Errors of one connection, or of the network it comes over: accept(2). */
-static bool
-accept_may_go_on(int error)
-{
-	switch (error) {
-	case EINTR:
-	case ECONNABORTED:
-	case EPERM: /* a firewall's rule */
-	case EPROTO:
-	case ENETDOWN:
-	case ENETUNREACH:
-	case EHOSTDOWN:
-	case EHOSTUNREACH:
-	case ENOPROTOOPT:
-	case ENONET:
-		return true;
-	default:
-		return false;
-	}
-}
-
-static void
-on_acceptable(evutil_socket_t fd, short what, void *arg)
-{
-	struct acceptor *a = arg;
-	struct worker *w = a->worker;
-	int batch = accept_share(w);
-
-	(void)what;
-	while (w->accepting && batch-- > 0) {
-		struct address peer = {.len = sizeof(peer.any)};
-		int s = accept4((int)fd, &peer.any.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (s != -1) {
-			conns_add(w->conns, s, a->listener, &peer);
-			connections_changed(w);
-		} else if (errno == EAGAIN) {
-			return;
-		} else if (!accept_may_go_on(errno)) {
-			accept_failed(w);
-		}
-	}
+	conns_add(w->conns, fd, listener, peer);
+	connections_changed(w);
 }
 
 /* ---- stopping ---- */
@@ -362,6 +223,7 @@ worker_stop(struct worker *w)
 
 	if (w->state >= WORKER_STOPPING)
 		return;
+	acceptors_look(w->acceptors); /* a connection for which we have been woken, and no other */
 	w->state = WORKER_STOPPING;
 	atomic_store(&w->contract->row->state, SCOREBOARD_STOPPING);
 	evtimer_add(w->limit, &limit);
@@ -671,34 +533,13 @@ main_green(void *arg)
 /* ---- start and end ---- */
 
 static int
-acceptors_new(struct worker *w)
-{
-	size_t n = w->contract->nlisteners;
-
-	w->acceptors = xcalloc(n, sizeof(*w->acceptors));
-	for (size_t i = 0; i < n; i++) {
-		struct acceptor *a = &w->acceptors[i];
-
-		a->worker = w;
-		a->listener = &w->contract->listeners[i];
-		a->event =
-		    event_new(w->base, a->listener->fd, EV_READ | EV_PERSIST, on_acceptable, a);
-		if (a->event == NULL)
-			return -1;
-	}
-	return 0;
-}
-
-static int
 events_new(struct worker *w)
 {
 	struct timeval second = {1, 0};
 
 	w->heartbeat = event_new(w->base, -1, EV_PERSIST, on_heartbeat, w);
-	w->accept_pause = evtimer_new(w->base, on_accept_pause, w);
 	w->limit = evtimer_new(w->base, on_limit, w);
-	if (w->heartbeat == NULL || w->accept_pause == NULL || w->limit == NULL ||
-	    event_add(w->heartbeat, &second) == -1)
+	if (w->heartbeat == NULL || w->limit == NULL || event_add(w->heartbeat, &second) == -1)
 		return -1;
 	if (w->contract->control != -1) {
 		w->control =
@@ -757,7 +598,8 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 	if (contract->access_log != NULL)
 		green_on_pass(on_pass, w);
 	watchdog_start(w);
-	if (acceptors_new(w) == -1 || events_new(w) == -1 || signals_catch(w) == -1 ||
+	w->acceptors = acceptors_new(w->base, contract, on_connection, w);
+	if (w->acceptors == NULL || events_new(w) == -1 || signals_catch(w) == -1 ||
 	    descriptors_own(w) == -1)
 		fatal("cannot watch for events");
 }
@@ -776,11 +618,8 @@ worker_fini(struct worker *w)
 	green_fini();
 	signals_release();
 	conns_free(w->conns);
-	for (size_t i = 0; i < w->contract->nlisteners; i++)
-		event_drop(w->acceptors[i].event);
-	free(w->acceptors);
+	acceptors_free(w->acceptors);
 	event_drop(w->heartbeat);
-	event_drop(w->accept_pause);
 	event_drop(w->limit);
 	event_drop(w->control);
 	event_base_free(w->base);

@@ -41,7 +41,7 @@ class HandWorker:
         self.listener = listen or socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.control, self.control_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pass_control = control
-        self.scoreboard = memfd("scoreboard", bytes((64 + 16 * 64) * 2))
+        self.scoreboard = memfd("scoreboard", bytes((64 + 16 * 64) * 2 + 64))
         self.stdout, self.stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self.pid, self.status = 0, None
 

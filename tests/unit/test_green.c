@@ -4,8 +4,10 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -613,6 +615,69 @@ test_watch(void **state)
 	green_fd_close(fds[1]);
 }
 
+/* What epoll_ctl(2) has been asked to watch it for; 0: nothing. */
+static unsigned
+epoll_events(int fd)
+{
+	char path[64], line[128];
+	unsigned events = 0, found;
+	int number;
+	FILE *f;
+
+	for (int set = 0; set < 64; set++) {
+		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", set);
+		f = fopen(path, "r");
+		while (f != NULL && fgets(line, sizeof(line), f) != NULL)
+			if (sscanf(line, "tfd: %d events: %x", &number, &found) == 2 &&
+			    number == fd)
+				events = found;
+		if (f != NULL)
+			fclose(f);
+	}
+	return events;
+}
+
+static void
+on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	int *times = arg;
+	char byte;
+
+	assert_int_equal(what, EV_READ);
+	assert_int_equal(read(fd, &byte, 1), 1);
+	++*times;
+	green_loop_stop();
+}
+
+/* libevent goes on as if its own registration were still there. */
+static void
+test_queue_up(void **state)
+{
+	int fds[2], times = 0;
+	struct event *event;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+	event = event_new(base, fds[0], EV_READ | EV_PERSIST, on_readable, &times);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(event_add(event, NULL), 0);
+		assert_int_equal(epoll_events(fds[0]) & EPOLLEXCLUSIVE, 0);
+		assert_int_equal(green_fd_queue_up(fds[0]), 0);
+		assert_int_equal(
+		    epoll_events(fds[0]) & (EPOLLEXCLUSIVE | EPOLLIN), EPOLLEXCLUSIVE | EPOLLIN);
+		assert_int_equal(write(fds[1], "ab", 2), 2);
+		run_all();
+		assert_int_equal(green_fd_queue_up(fds[0]), 0); /* what waits is seen again */
+		run_all();
+		assert_int_equal(times, 2 * (i + 1));
+		assert_int_equal(event_del(event), 0);
+		assert_int_equal(epoll_events(fds[0]), 0);
+	}
+	event_free(event);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* ---- offload ---- */
 
 struct errand {
@@ -678,6 +743,7 @@ main(void)
 	    CASE(test_close_ends_a_wait),
 	    CASE(test_regular_file_is_always_ready),
 	    CASE(test_watch),
+	    CASE(test_queue_up),
 	    CASE(test_offload),
 	};
 

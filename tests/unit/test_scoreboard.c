@@ -30,6 +30,12 @@ test_both_see_the_same(void **state)
 	assert_int_equal(atomic_load(&worker.rows[99].heartbeat), 0);
 	atomic_store(&worker.rows[99].heartbeat, 42);
 	assert_int_equal(atomic_load(&master.rows[99].heartbeat), 42);
+	assert_int_equal(scoreboard_used(&worker), 0);
+	scoreboard_use(&master, 98);
+	scoreboard_use(&master, 3);
+	assert_int_equal(scoreboard_used(&worker), 99);
+	scoreboard_use(&worker, 1000); /* one that is broken must not lead others astray */
+	assert_int_equal(scoreboard_used(&master), 100);
 	scoreboard_close(&worker);
 	scoreboard_close(&master);
 	assert_null(master.rows);

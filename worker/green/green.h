@@ -137,6 +137,14 @@ struct green_alarm;
 struct green_alarm *green_alarm_new(int64_t at, void (*fn)(void *arg), void *arg);
 void green_alarm_free(struct green_alarm *);
 
+/*
+ * That descriptor, for which an event of the loop is already added, is waited for by other
+ * processes, too: from now on the kernel wakes one of them, the first in the line that is idle, and
+ * we are at its end. Where that cannot be had, it wakes all. 0, or -1 with errno: it is
+ * not waited for any more.
+ */
+int green_fd_queue_up(int fd);
+
 int64_t green_now(void);
 /* now + ns without overflow; ns < 0 gives GREEN_NEVER. */
 int64_t green_deadline(int64_t ns);

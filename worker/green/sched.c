@@ -680,35 +680,6 @@ green_on_pass(void (*fn)(void *), void *arg)
 	rt.on_pass_arg = arg;
 }
 
-static void
-quiet_libevent(int severity, const char *msg)
-{
-	/* it would write to standard error; what fails is reported by return values */
-	(void)severity;
-	(void)msg;
-}
-
-struct event_base *
-green_event_base_new(void)
-{
-	struct event_config *config = event_config_new();
-	struct event_base *base;
-
-	if (config == NULL)
-		return NULL;
-	event_set_log_callback(quiet_libevent);
-	event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_O1);
-	/*
-	 * The cached time is from before a callback, and a green thread may run for long: a timer
-	 * counted from it would be early. What libevent calls a precise timer is a system call at
-	 * each poll; so its timers tick in 4 ms, and those of green threads are ours.
-	 */
-	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME);
-	base = event_base_new_with_config(config);
-	event_config_free(config);
-	return base;
-}
-
 /* In a forked child only the forking thread exists; it goes on as an OS thread. */
 static void
 after_fork_child(void)
