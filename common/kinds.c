@@ -4,6 +4,7 @@
  */
 #include "common/kinds.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -70,25 +71,24 @@ int_set(void *field, long long n, const struct kind_range *range, struct kind_er
 	return 0;
 }
 
-/* Digits with an optional sign and nothing else; beyond long long it becomes the largest. */
+/*
+ * Digits with an optional sign, and 0x, 0o or 0b before them as in Python; beyond long long it
+ * becomes the largest.
+ */
 static bool
 number_parse(const char *text, long long *n, char **end)
 {
 	const char *digits = text + (*text == '-' || *text == '+');
+	int letter = *digits == '0' ? digits[1] | 0x20 : 0;
+	int base = letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 10;
 
-	if (*digits < '0' || *digits > '9')
+	digits += base == 8 || base == 2 ? 2 : 0; /* strtoll knows the other */
+	if (!isxdigit((unsigned char)*digits))
 		return false;
-	*n = strtoll(text, end, 10);
-	return true;
-}
-
-static int
-count_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
-    struct kind_error *error)
-{
-	if (!is_integer(value))
-		return refuse_type(error, "a whole number", value);
-	return int_set(field, config_setting_get_int64(value), range, error);
+	*n = strtoll(digits, end, base);
+	if (*text == '-')
+		*n = -*n;
+	return *end != digits;
 }
 
 static int
@@ -101,6 +101,17 @@ count_from_text(
 	if (!number_parse(text, &n, &end) || *end != '\0')
 		return REFUSE(error, "expected a whole number, found \"%s\"", text);
 	return int_set(field, n, range, error);
+}
+
+static int
+count_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	if (config_setting_type(value) == CONFIG_TYPE_STRING)
+		return count_from_text(field, config_setting_get_string(value), range, error);
+	if (!is_integer(value))
+		return refuse_type(error, "a whole number", value);
+	return int_set(field, config_setting_get_int64(value), range, error);
 }
 
 static void
@@ -134,17 +145,6 @@ duration_set(void *field, double n, const struct kind_range *range, struct kind_
 }
 
 static int
-duration_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
-    struct kind_error *error)
-{
-	if (is_integer(value))
-		return duration_set(field, (double)config_setting_get_int64(value), range, error);
-	if (config_setting_type(value) != CONFIG_TYPE_FLOAT)
-		return refuse_type(error, "seconds such as 2 or 0.1", value);
-	return duration_set(field, config_setting_get_float(value), range, error);
-}
-
-static int
 duration_from_text(
     void *field, const char *text, const struct kind_range *range, struct kind_error *error)
 {
@@ -155,6 +155,19 @@ duration_from_text(
 	    (n = strtod(text, &end), *end != '\0'))
 		return REFUSE(error, "expected seconds such as 2 or 0.1, found \"%s\"", text);
 	return duration_set(field, n, range, error);
+}
+
+static int
+duration_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	if (is_integer(value))
+		return duration_set(field, (double)config_setting_get_int64(value), range, error);
+	if (config_setting_type(value) == CONFIG_TYPE_STRING)
+		return duration_from_text(field, config_setting_get_string(value), range, error);
+	if (config_setting_type(value) != CONFIG_TYPE_FLOAT)
+		return refuse_type(error, "seconds such as 2 or 0.1", value);
+	return duration_set(field, config_setting_get_float(value), range, error);
 }
 
 static void
@@ -273,17 +286,6 @@ mode_print(const void *field, FILE *out)
 /* ---- true and false ---- */
 
 static int
-bool_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
-    struct kind_error *error)
-{
-	(void)range;
-	if (config_setting_type(value) != CONFIG_TYPE_BOOL)
-		return refuse_type(error, "true or false", value);
-	*(bool *)field = config_setting_get_bool(value);
-	return 0;
-}
-
-static int
 bool_from_text(
     void *field, const char *text, const struct kind_range *range, struct kind_error *error)
 {
@@ -291,6 +293,18 @@ bool_from_text(
 	if (strcasecmp(text, "true") != 0 && strcasecmp(text, "false") != 0)
 		return REFUSE(error, "expected true or false, found \"%s\"", text);
 	*(bool *)field = strcasecmp(text, "true") == 0;
+	return 0;
+}
+
+static int
+bool_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	if (config_setting_type(value) == CONFIG_TYPE_STRING)
+		return bool_from_text(field, config_setting_get_string(value), range, error);
+	if (config_setting_type(value) != CONFIG_TYPE_BOOL)
+		return refuse_type(error, "true or false", value);
+	*(bool *)field = config_setting_get_bool(value);
 	return 0;
 }
 

@@ -62,11 +62,11 @@ settings_origin(const struct settings *s, const char *name)
 int
 settings_unknown(const char *name, const char *origin, struct settings_error *error)
 {
-	const char *nearest = settings_nearest(name);
+	const struct setting *nearest = settings_nearest(name, false);
 
 	if (nearest != NULL)
-		return REFUSE(
-		    error, "%s: %s: unknown setting, did you mean %s?", origin, name, nearest);
+		return REFUSE(error, "%s: %s: unknown setting, did you mean %s?", origin, name,
+		    nearest->name);
 	return REFUSE(error, "%s: %s: unknown setting", origin, name);
 }
 

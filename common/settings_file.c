@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,19 @@
 
 /* A configuration file is a page or two; what is larger is something else. */
 #define CONFIG_MAX (1 << 20)
+
+/* How deep files may include one another: libconfig's limit. */
+#define INCLUDE_DEPTH 10
+
+/* One file, or another text, being read. */
+struct reading {
+	struct settings *settings;
+	const char *path; /* for the errors, and where included files are looked for */
+	char *text;
+	unsigned depth;  /* how many files lead here */
+	unsigned *lines; /* where each setting has been set; 0: not yet */
+	struct settings_error *error;
+};
 
 /* "path:line" of a place in a file's text. */
 struct place {
@@ -95,32 +109,92 @@ skip_zeros(char *p)
 	return p;
 }
 
+/* ---- @include: the other files' settings come first, what this one says itself wins ---- */
+
+static int file_read(struct settings *, const char *path, unsigned depth, struct settings_error *);
+
+/* The files that a name beside this file stands for: itself, or those that match it. */
+static int
+include_find(const struct reading *r, const char *name, glob_t *found)
+{
+	const char *slash = strrchr(r->path, '/');
+	int dir_n = *name != '/' && slash != NULL ? (int)(slash + 1 - r->path) : 0, rc;
+	char *path = xasprintf("%.*s%s", dir_n, r->path, name);
+
+	rc = glob(path, GLOB_NOMAGIC, NULL, found);
+	free(path);
+	return rc == 0 || rc == GLOB_NOMATCH ? 0 : -1;
+}
+
+static int
+include_read(const struct reading *r, const char *name, struct place place)
+{
+	glob_t found = {0};
+	int rc = include_find(r, name, &found);
+
+	if (rc == -1)
+		REFUSE(r->error, "%s: cannot include %s", place.text, name);
+	for (size_t i = 0; i < found.gl_pathc && rc == 0; i++) {
+		if (r->depth == INCLUDE_DEPTH)
+			rc = REFUSE(r->error, "%s: more than %d files that include one another",
+			    place.text, INCLUDE_DEPTH);
+		else if (access(found.gl_pathv[i], R_OK) == -1)
+			rc = REFUSE(r->error, "%s: cannot include %s: %s", place.text,
+			    found.gl_pathv[i], strerror(errno));
+		else
+			rc = file_read(r->settings, found.gl_pathv[i], r->depth + 1, r->error);
+	}
+	globfree(&found);
+	return rc;
+}
+
+/* Read what the directive at p names, and blank it: libconfig is not to see it. */
+static int
+include_take(const struct reading *r, char *p, bool nested)
+{
+	struct place place = place_of(r->path, r->text, p);
+	char *name = p + strlen("@include"), *end;
+
+	name += strspn(name, " \t");
+	end = *name == '"' ? strpbrk(name + 1, "\"\n") : NULL;
+	if (end == NULL || *end != '"')
+		return REFUSE(r->error, "%s: expected @include \"FILE\"", place.text);
+	if (nested)
+		return REFUSE(r->error, "%s: @include cannot stand in a group", place.text);
+	*end = '\0';
+	if (include_read(r, name + 1, place) == -1)
+		return -1;
+	memset(p, ' ', (size_t)(end + 1 - p));
+	return 0;
+}
+
 /*
- * A look at the text before libconfig sees it, for the things that it would do without
- * a word: cut large numbers, take some for octal ones, and include other files.
+ * A look at the text before libconfig sees it, for what it would do without a word or
+ * otherwise: cut large numbers, take some for octal ones, and include other files.
  */
 static int
-config_precheck(const char *path, char *text, struct settings_error *error)
+config_precheck(const struct reading *r)
 {
 	const char *end, *name = "";
-	size_t n, name_n = 0;
-	char *p = text;
+	size_t n, name_n = 0, nesting = 0;
+	char *p = r->text;
 
 	while (*p != '\0') {
 		if ((end = skip_opaque(p)) != p) {
 			p += end - p;
 			continue;
 		}
-		if (p > text && strchr(" \t\n=:,([", p[-1]) != NULL)
+		if (p > r->text && strchr(" \t\n=:,([", p[-1]) != NULL)
 			p = skip_zeros(p);
-		if (strncmp(p, "@include", 8) == 0)
-			return REFUSE(error, "%s: @include is not supported, one file has all",
-			    place_of(path, text, p).text);
+		if (strncmp(p, "@include", 8) == 0 && include_take(r, p, nesting > 0) == -1)
+			return -1;
+		nesting += strchr("{[(", *p) != NULL;
+		nesting -= nesting > 0 && strchr("}])", *p) != NULL;
 		n = name_length(p);
 		if (n > 0 && *p >= '0' && *p <= '9') {
 			if (!number_fits(p))
 				return refuse_number(
-				    name, name_n, p, place_of(path, text, p), error);
+				    name, name_n, p, place_of(r->path, r->text, p), r->error);
 		} else if (n > 0 && *p != '-') {
 			name = p;
 			name_n = n;
@@ -130,23 +204,48 @@ config_precheck(const char *path, char *text, struct settings_error *error)
 	return 0;
 }
 
+/* ---- taking what libconfig has read ---- */
+
 static int
-config_take(struct settings *s, const config_setting_t *value, const char *path,
-    struct settings_error *error)
+setting_take(const struct reading *r, const struct setting *row, const config_setting_t *value,
+    const char *place)
 {
-	const char *name = config_setting_name(value);
-	const struct setting *row = settings_find(name);
-	struct place place;
+	unsigned *line = &r->lines[row - settings_table];
 	struct kind_error why;
 
-	snprintf(place.text, sizeof(place.text), "%s:%u", path,
-	    (unsigned)config_setting_source_line(value));
-	if (row == NULL)
-		return settings_unknown(name, place.text, error);
-	if (row->kind->from_config(settings_field(s, row), value, &row->range, &why) == -1)
-		return REFUSE(error, "%s: %s: %s", place.text, name, why.text);
-	settings_origin_set(s, row, place.text);
+	if (*line != 0)
+		return REFUSE(
+		    r->error, "%s: %s: it is set in line %u already", place, row->name, *line);
+	*line = config_setting_source_line(value);
+	if (row->kind->from_config(settings_field(r->settings, row), value, &row->range, &why) ==
+	    -1)
+		return REFUSE(r->error, "%s: %s: %s", place, row->name, why.text);
+	settings_origin_set(r->settings, row, place);
 	return 0;
+}
+
+/* A group that is no setting itself has settings, under whatever name it likes. */
+static int
+group_take(const struct reading *r, const config_setting_t *group)
+{
+	const config_setting_t *value;
+	const struct setting *row;
+	struct place place;
+	int rc = 0;
+
+	for (int i = 0; i < config_setting_length(group) && rc == 0; i++) {
+		value = config_setting_get_elem(group, (unsigned)i);
+		row = settings_find(config_setting_name(value));
+		snprintf(place.text, sizeof(place.text), "%s:%u", r->path,
+		    (unsigned)config_setting_source_line(value));
+		if (row != NULL)
+			rc = setting_take(r, row, value, place.text);
+		else if (config_setting_is_group(value))
+			rc = group_take(r, value);
+		else
+			rc = settings_unknown(config_setting_name(value), place.text, r->error);
+	}
+	return rc;
 }
 
 /* libconfig's complaint, with what the line begins with: "duplicate setting name" needs one. */
@@ -166,29 +265,38 @@ refuse_syntax(
 	    n > 0 ? ": " : "", config_error_text(config));
 }
 
+static int
+text_read(const struct reading *r)
+{
+	config_t config;
+	int rc;
+
+	if (config_precheck(r) == -1)
+		return -1;
+	config_init(&config);
+	if (config_read_string(&config, r->text) == CONFIG_FALSE)
+		rc = refuse_syntax(r->path, r->text, &config, r->error);
+	else
+		rc = group_take(r, config_root_setting(&config));
+	config_destroy(&config);
+	return rc;
+}
+
+static int
+text_read_at(
+    struct settings *s, const char *path, char *text, unsigned depth, struct settings_error *error)
+{
+	struct reading r = {s, path, text, depth, xcalloc(settings_count, sizeof(*r.lines)), error};
+	int rc = text_read(&r);
+
+	free(r.lines);
+	return rc;
+}
+
 int
 settings_read_text(struct settings *s, const char *path, char *text, struct settings_error *error)
 {
-	config_t config;
-	const config_setting_t *root;
-	int n, rc = -1;
-
-	if (config_precheck(path, text, error) == -1)
-		return -1;
-	config_init(&config);
-	if (config_read_string(&config, text) == CONFIG_FALSE) {
-		refuse_syntax(path, text, &config, error);
-		goto out;
-	}
-	root = config_root_setting(&config);
-	n = config_setting_length(root);
-	for (int i = 0; i < n; i++)
-		if (config_take(s, config_setting_get_elem(root, (unsigned)i), path, error) == -1)
-			goto out;
-	rc = 0;
-out:
-	config_destroy(&config);
-	return rc;
+	return text_read_at(s, path, text, 0, error);
 }
 
 /* All of a descriptor's text from its start, or NULL with errno. */
@@ -217,8 +325,8 @@ is_python(const char *path)
 	return (n > 3 && strcmp(path + n - 3, ".py") == 0) || strncmp(path, "python:", 7) == 0;
 }
 
-int
-settings_read_file(struct settings *s, const char *path, struct settings_error *error)
+static int
+file_read(struct settings *s, const char *path, unsigned depth, struct settings_error *error)
 {
 	char *text = NULL;
 	struct stat st;
@@ -236,10 +344,16 @@ settings_read_file(struct settings *s, const char *path, struct settings_error *
 	else if ((text = read_all(fd)) == NULL)
 		REFUSE(error, "%s: cannot read it: %s", path, strerror(errno));
 	else
-		rc = settings_read_text(s, path, text, error);
+		rc = text_read_at(s, path, text, depth, error);
 	free(text);
 	close(fd);
 	return rc;
+}
+
+int
+settings_read_file(struct settings *s, const char *path, struct settings_error *error)
+{
+	return file_read(s, path, 0, error);
 }
 
 int

@@ -49,6 +49,12 @@ setting_flag_clears(const struct setting *row)
 	       strcmp(row->def, "true") == 0;
 }
 
+static bool
+letter_differs(char a, char b)
+{
+	return (a == '-' ? '_' : a) != (b == '-' ? '_' : b);
+}
+
 /* How many letters must be added, removed or changed to make b of a (Levenshtein). */
 static unsigned
 distance(const char *a, const char *b)
@@ -62,7 +68,7 @@ distance(const char *a, const char *b)
 		diagonal = row[0]++;
 		for (size_t j = 1; j <= n; j++) {
 			above = row[j];
-			best = diagonal + (*a != b[j - 1]);
+			best = diagonal + letter_differs(*a, b[j - 1]);
 			if (above + 1 < best)
 				best = above + 1;
 			if (row[j - 1] + 1 < best)
@@ -75,17 +81,21 @@ distance(const char *a, const char *b)
 }
 
 /* Near enough to suggest: no more than a third of the letters differ. */
-const char *
-settings_nearest(const char *text)
+const struct setting *
+settings_nearest(const char *text, bool flag)
 {
-	const char *nearest = NULL;
+	const struct setting *nearest = NULL, *row;
 	unsigned d, least = (unsigned)strlen(text) / 3 + 1;
 
-	for (size_t i = 0; i < settings_count; i++) {
-		d = distance(text, settings_table[i].name);
+	for (row = settings_table; row < settings_table + settings_count; row++) {
+		if (flag && row->long_flag == NULL)
+			continue;
+		d = distance(text, row->name);
+		if (row->long_flag != NULL && distance(text, row->long_flag) < d)
+			d = distance(text, row->long_flag);
 		if (d <= least && (nearest == NULL || d < least)) {
 			least = d;
-			nearest = settings_table[i].name;
+			nearest = row;
 		}
 	}
 	return nearest;

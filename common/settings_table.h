@@ -42,7 +42,10 @@ bool setting_is_unused(const struct setting *);
 /* Whether its flag, which takes no argument, says no: --no-sendfile. */
 bool setting_flag_clears(const struct setting *);
 
-/* The known name that text was perhaps meant to be, or NULL. */
-const char *settings_nearest(const char *text);
+/*
+ * The setting that text, which is no name, was perhaps meant to be, or NULL. Names of flags
+ * count as well; with flag only settings that have one.
+ */
+const struct setting *settings_nearest(const char *text, bool flag);
 
 #endif
