@@ -235,11 +235,48 @@ int
 settings_write(const struct settings *s, FILE *out)
 {
 	for (size_t i = 0; i < settings_count; i++) {
-		if (settings_table[i].effect == SETTING_COMMAND_LINE)
-			continue;
 		fprintf(out, "%s = ", settings_table[i].name);
 		settings_table[i].kind->print(settings_field(s, &settings_table[i]), out);
 		fputs(";\n", out);
+	}
+	return fflush(out) == EOF || ferror(out) ? -1 : 0;
+}
+
+/* A path may have anything in it, a comment ends with its line. */
+static void
+comment_print(const char *text, FILE *out)
+{
+	for (; *text != '\0'; text++)
+		fputc((unsigned char)*text < 0x20 ? '?' : *text, out);
+}
+
+/* Those that do nothing are left out, unless somebody has set them. */
+static bool
+is_worth_showing(const struct settings *s, const struct setting *row)
+{
+	return row->effect != SETTING_COMMAND_LINE &&
+	       (!setting_is_unused(row) || !settings_is_default(s, row));
+}
+
+int
+settings_show(const struct settings *s, FILE *out)
+{
+	const char *group = "";
+
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *row = &settings_table[i];
+
+		if (!is_worth_showing(s, row))
+			continue;
+		if (strcmp(group, row->group) != 0)
+			fprintf(out, "%s# ---- %s ----\n", *group ? "\n" : "", row->group);
+		group = row->group;
+		fprintf(out, "%s = ", row->name);
+		row->kind->print(settings_field(s, row), out);
+		fputs("; # ", out);
+		comment_print(settings_origin(s, row->name), out);
+		fprintf(out, "%s%s\n", setting_is_unused(row) ? "; does nothing here: " : "",
+		    setting_is_unused(row) ? row->why : "");
 	}
 	return fflush(out) == EOF || ferror(out) ? -1 : 0;
 }

@@ -39,7 +39,10 @@ int settings_read_file(struct settings *, const char *path, struct settings_erro
 /* The same from a descriptor that settings_write_fd wrote (read from its start). */
 int settings_read_fd(struct settings *, int fd, struct settings_error *);
 
-/* Write all settings that a file may have as a configuration file. 0, or -1 with errno. */
+/* Write a configuration file for people, with where each value came from. 0, or -1 with errno. */
+int settings_show(const struct settings *, FILE *);
+
+/* Write all settings as a configuration file. 0, or -1 with errno. */
 int settings_write(const struct settings *, FILE *);
 int settings_write_fd(const struct settings *, int fd);
 

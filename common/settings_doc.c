@@ -83,15 +83,25 @@ mdoc_quote(const char *text)
 	putchar('"');
 }
 
+static void
+mdoc_long_flag(const char *name)
+{
+	fputs("Fl \\-", stdout);
+	for (const char *p = name; *p != '\0'; p++)
+		printf(*p == '-' ? "\\-" : "%c", *p);
+}
+
 /* ".Fl w , Fl \-workers", as part of a line. */
 static void
 mdoc_flags(const struct setting *row)
 {
 	if (row->short_flag != 0)
 		printf("Fl %c , ", row->short_flag);
-	fputs("Fl \\-", stdout);
-	for (const char *p = row->long_flag; *p != '\0'; p++)
-		printf(*p == '-' ? "\\-" : "%c", *p);
+	mdoc_long_flag(row->long_flag);
+	if (setting_alias(row) != NULL) {
+		fputs(" , ", stdout);
+		mdoc_long_flag(setting_alias(row));
+	}
 }
 
 /* mdoc wants each sentence on a line of its own. */
@@ -117,12 +127,24 @@ mdoc_range(const struct setting *row)
 		printf("From %lld to %lld.\n", range->min, range->max);
 }
 
+/* The words of a choice, without the bars. */
+static void
+mdoc_words(const struct setting *row)
+{
+	fputs("One of ", stdout);
+	for (const char *p = row->metavar + (*row->metavar == '['); *p != '\0' && *p != ']'; p++)
+		fputs((char[]){*p == '|' ? ',' : *p, *p == '|' ? ' ' : '\0', '\0'}, stdout);
+	puts(".");
+}
+
 static void
 mdoc_setting(const struct setting *row)
 {
 	printf(".It Ic %s No = Ar %s\n", row->name, row->kind->name);
 	mdoc_text(row->help);
 	mdoc_range(row);
+	if (row->kind == &kind_CHOICE)
+		mdoc_words(row);
 	if (row->def != NULL) {
 		fputs("The default is\n.Ql ", stdout);
 		mdoc_quote(row->def);

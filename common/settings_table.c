@@ -27,6 +27,22 @@ const struct setting settings_table[] = {
 
 const size_t settings_count = sizeof(settings_table) / sizeof(settings_table[0]);
 
+const char *
+setting_alias(const struct setting *row)
+{
+	static const struct {
+		const char *name, *flag;
+	} aliases[] = {
+	    {"errorlog", "log-file"},
+	    {"paste", "paster"},
+	};
+
+	for (size_t i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++)
+		if (strcmp(aliases[i].name, row->name) == 0)
+			return aliases[i].flag;
+	return NULL;
+}
+
 const struct setting *
 settings_find(const char *name)
 {

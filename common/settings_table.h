@@ -33,6 +33,9 @@ struct setting {
 extern const struct setting settings_table[];
 extern const size_t settings_count;
 
+/* gunicorn's second name for its flag, or NULL. */
+const char *setting_alias(const struct setting *);
+
 /* The row of that name, or NULL. */
 const struct setting *settings_find(const char *name);
 

@@ -60,8 +60,8 @@ child_reset_signals(void)
 	return sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int
-environment_set(const struct settings *s, size_t slot)
+int
+child_environment_set(const struct settings *s, size_t slot)
 {
 	char number[24];
 
@@ -107,7 +107,7 @@ become_worker(const struct generation *g, const char *worker, const struct score
 {
 	char *argv[] = {kind == CHILD_MOLD ? g->mold_title : g->title, NULL};
 
-	if (child_reset_signals() == 0 && environment_set(&g->settings, slot) == 0 &&
+	if (child_reset_signals() == 0 && child_environment_set(&g->settings, slot) == 0 &&
 	    (kind != CHILD_MOLD || setenv(CONTRACT_ENV_MOLD, "1", 1) == 0) &&
 	    descriptors_pass(g, sb, control) == 0 && privileges_limit(&g->settings) == 0)
 		execv(worker, argv);

@@ -54,6 +54,10 @@ pid_t child_exec(const struct generation *, const char *worker, const struct sco
 int child_spawn(struct child *, const struct generation *, struct mold *, const char *worker,
     const struct scoreboard *, size_t slot);
 
+/* In a forked child: the environment that a worker finds. 0, or -1 with errno. */
+struct settings;
+int child_environment_set(const struct settings *, size_t slot);
+
 /* In a forked child, before it executes: no signal is blocked or ignored. 0, or -1 with errno. */
 int child_reset_signals(void);
 

@@ -188,9 +188,8 @@ generation_inherit(struct generation *g, const struct generation *old)
 	return 0;
 }
 
-/* The workers' copy of the settings; sealed, for one worker shall not change another's. */
-static int
-settings_pack(const struct settings *s)
+int
+generation_pack(const struct settings *s)
 {
 	int fd = memfd_create("greenicorn-settings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
@@ -233,7 +232,7 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 		rc = generation_inherit(g, old);
 	else
 		rc = generation_bind(g, old, inherited, privs, tries);
-	if (rc == 0 && (g->settings_fd = settings_pack(s)) == -1) {
+	if (rc == 0 && (g->settings_fd = generation_pack(s)) == -1) {
 		log_error("cannot write the settings for the workers");
 		rc = -1;
 	}

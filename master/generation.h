@@ -57,6 +57,9 @@ void generation_close_sockets(struct generation *, const struct generation *heir
 /* Whether its sockets are systemd's (or NULL: no). */
 bool generation_is_inherited(const struct generation *);
 
+/* The settings in a sealed memfd, for workers: one shall not change another's. -1 with errno. */
+int generation_pack(const struct settings *);
+
 /* "http://127.0.0.1:8000,unix:/run/x.sock"; the caller frees it. */
 char *generation_addresses(const struct generation *);
 

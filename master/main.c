@@ -14,6 +14,7 @@
 #include "common/mem.h"
 #include "common/privs.h"
 #include "common/title.h"
+#include "master/check.h"
 #include "master/logfile.h"
 #include "master/master.h"
 #include "master/notify.h"
@@ -22,24 +23,6 @@
 
 /* How often to try an address that is in use, a second apart: gunicorn's. */
 #define BIND_TRIES 5
-
-/* The configuration, or the end with one line that says what is wrong with it. */
-static void
-settings_load(struct settings *s, const struct options *o)
-{
-	struct settings_error error;
-
-	if (options_load(o, s, &error) == -1) {
-		fprintf(stderr, "Error: %s\n", error.text);
-		exit(1);
-	}
-	if (!s->print_config && !s->check_config)
-		return;
-	if (s->print_config && settings_write(s, stdout) == -1)
-		exit(1);
-	settings_fini(s);
-	exit(0);
-}
 
 /*
  * The worker's executable: beside our own, where the build puts it, or where it was
@@ -66,6 +49,35 @@ worker_find(void)
 		}
 	}
 	return xstrdup(GREENICORN_BINDIR "/greenicorn-worker");
+}
+
+/* The configuration, or the end with one line that says what is wrong with it. */
+static void
+settings_load(struct settings *s, const struct options *o)
+{
+	struct settings_error error;
+
+	if (options_load(o, s, &error) == -1) {
+		fprintf(stderr, "Error: %s\n", error.text);
+		exit(1);
+	}
+}
+
+/* --print-config, --check-config, which the first implies as in gunicorn: the exit status. */
+static int
+config_tell(struct settings *s, const char *worker)
+{
+	struct settings_error error;
+	int rc = 0;
+
+	if (s->print_config && settings_show(s, stdout) == -1)
+		rc = 1;
+	if (rc == 0 && s->wsgi_app != NULL &&
+	    (settings_set(s, "check_config", "true", "command line", &error) == -1 ||
+		check_application(s, worker) != 0))
+		rc = 1;
+	settings_fini(s);
+	return rc;
 }
 
 static void
@@ -213,6 +225,8 @@ main(int argc, char **argv)
 	options_parse(&options, argc, argv);
 	settings_load(&settings, &options);
 	config.worker = worker = worker_find();
+	if (settings.print_config || settings.check_config)
+		return config_tell(&settings, worker);
 	config.privs = privs_begin(&settings);
 	inherited_take(&inherited);
 	upgrade_begin(&upgrade, &inherited);

@@ -10,6 +10,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "master/help.h"
 #include "master/words.h"
 
 #define DEFAULT_CONFIG "greenicorn.conf"
@@ -17,21 +18,9 @@
 /* Flags that are no settings; those of settings have values above any character. */
 enum { FLAG_SETTING = 256 };
 
-static const struct {
-	const char *name;
-	int letter;
-	const char *help;
-} other_flags[] = {
+static const struct help_flag other_flags[] = {
     {"version", 'v', "Print the version and exit."},
     {"help", 'h', "Print this help and exit."},
-};
-
-/* gunicorn's second names. */
-static const struct {
-	const char *flag, *setting;
-} aliases[] = {
-    {"log-file", "errorlog"},
-    {"paster", "paste"},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -65,21 +54,19 @@ letters_add(char **end, int letter, bool has_arg)
 static struct flags
 flags_make(void)
 {
-	size_t max = settings_count + COUNT(other_flags) + COUNT(aliases), n = 0;
-	struct flags f = {xcalloc(max + 1, sizeof(*f.options)), xcalloc(2 * max + 1, 1)};
+	size_t max = 2 * settings_count + COUNT(other_flags), n = 0;
+	struct flags f = {xcalloc(max + 1, sizeof(*f.options)), xcalloc(2 * max + 2, 1)};
 	char *end = f.letters;
 	const struct setting *row;
 
+	*end++ = ':'; /* tell a missing argument from an unknown flag */
 	for (size_t i = 0; i < settings_count; i++) {
 		row = &settings_table[i];
 		if (row->long_flag != NULL)
 			flags_add(&f, &n, row->long_flag, row->metavar, FLAG_SETTING + (int)i);
+		if (setting_alias(row) != NULL)
+			flags_add(&f, &n, setting_alias(row), row->metavar, FLAG_SETTING + (int)i);
 		letters_add(&end, row->short_flag, row->metavar != NULL);
-	}
-	for (size_t i = 0; i < COUNT(aliases); i++) {
-		row = settings_find(aliases[i].setting);
-		flags_add(&f, &n, aliases[i].flag, row->metavar,
-		    FLAG_SETTING + (int)(row - settings_table));
 	}
 	for (size_t i = 0; i < COUNT(other_flags); i++) {
 		flags_add(&f, &n, other_flags[i].name, NULL, other_flags[i].letter);
@@ -99,64 +86,6 @@ setting_of_flag(int value)
 	return NULL;
 }
 
-/* ---- --help ---- */
-
-enum { HELP_INDENT = 40, HELP_WIDTH = 100 };
-
-/* Print text from HELP_INDENT to HELP_WIDTH, word by word; the cursor is at column. */
-static void
-help_wrap(int column, const char *text)
-{
-	int n;
-
-	if (column >= HELP_INDENT)
-		column = printf("\n") - 1;
-	column += printf("%*s", HELP_INDENT - column, "");
-	for (; *text != '\0'; text += n + (text[n] == ' ')) {
-		n = (int)strcspn(text, " ");
-		if (column > HELP_INDENT && column + 1 + n > HELP_WIDTH)
-			column = printf("\n%*s", HELP_INDENT, "") - 1;
-		else if (column > HELP_INDENT)
-			column += printf(" ");
-		column += printf("%.*s", n, text);
-	}
-	putchar('\n');
-}
-
-static void
-help_line(int letter, const char *name, const char *metavar, const char *help)
-{
-	int column;
-
-	column = letter ? printf("  -%c, --%s", letter, name) : printf("      --%s", name);
-	if (metavar != NULL)
-		column += printf(" %s", metavar);
-	help_wrap(column, help);
-}
-
-static void
-help_print(void)
-{
-	const char *group = "";
-	char *text;
-
-	puts("usage: greenicorn [OPTIONS] [APP_MODULE]\n\nOptions:");
-	for (size_t i = 0; i < COUNT(other_flags); i++)
-		help_line(other_flags[i].letter, other_flags[i].name, NULL, other_flags[i].help);
-	for (size_t i = 0; i < settings_count; i++) {
-		const struct setting *row = &settings_table[i];
-
-		if (row->long_flag == NULL || setting_is_unused(row))
-			continue;
-		if (strcmp(group, row->group) != 0)
-			printf("\n%s:\n", group = row->group);
-		text = xasprintf("%s%s", setting_flag_clears(row) ? "Turn off: " : "", row->help);
-		help_line(row->short_flag, row->long_flag, row->metavar, text);
-		free(text);
-	}
-	puts("\nEvery setting, and the file that has them: greenicorn.conf(5).");
-}
-
 /* ---- parsing ---- */
 
 static _Noreturn void
@@ -165,6 +94,39 @@ usage_error(const char *origin, const char *problem, const char *what)
 	fprintf(stderr, "usage: greenicorn [OPTIONS] [APP_MODULE]\ngreenicorn: error: %s: %s: %s\n",
 	    origin, problem, what);
 	exit(2);
+}
+
+/* How many flags begin with those n letters. */
+static size_t
+flags_beginning(const struct flags *f, const char *letters, size_t n)
+{
+	size_t found = 0;
+
+	for (const struct option *o = f->options; o->name != NULL; o++)
+		found += strncmp(o->name, letters, n) == 0;
+	return found;
+}
+
+/* What getopt_long did not like. */
+static _Noreturn void
+flag_error(const struct flags *f, char **argv, int found, const char *origin)
+{
+	const char *word = argv[optind - 1], *name = word + 2;
+	size_t n = strcspn(word, "=");
+	char *given = optopt > 0 && optopt < FLAG_SETTING ? xasprintf("-%c", optopt)
+							  : xasprintf("%.*s", (int)n, word);
+	const struct setting *nearest;
+
+	if (found == ':')
+		usage_error(origin, "its argument is missing", given);
+	if (optopt >= FLAG_SETTING || (optopt > 0 && strncmp(word, "--", 2) == 0))
+		usage_error(origin, "it takes no argument", given);
+	if (optopt == 0 && flags_beginning(f, name, n - 2) > 1)
+		usage_error(origin, "several flags begin so", given);
+	nearest = optopt == 0 ? settings_nearest(given + 2, true) : NULL;
+	if (nearest != NULL)
+		given = xasprintf("%s, did you mean --%s?", given, nearest->long_flag);
+	usage_error(origin, "no such flag", given);
 }
 
 /* A flag without an argument is a switch. */
@@ -192,7 +154,7 @@ flag_take(struct options *o, int flag, const char *origin)
 	const struct setting *row;
 
 	if (flag == 'h') {
-		help_print();
+		help_print(other_flags, COUNT(other_flags));
 		exit(0);
 	}
 	if (flag == 'v') {
@@ -228,9 +190,8 @@ parse(struct options *o, const struct flags *flags, int argc, char **argv, const
 	opterr = 0;
 	optind = 0; /* glibc: begin anew */
 	while ((flag = getopt_long(argc, argv, flags->letters, flags->options, NULL)) != -1) {
-		if (flag == '?')
-			usage_error(
-			    origin, "no such option, or its argument is missing", argv[optind - 1]);
+		if (flag == '?' || flag == ':')
+			flag_error(flags, argv, flag, origin);
 		if (flag >= FLAG_SETTING)
 			optional_word_take(setting_of_flag(flag), argc, argv);
 		flag_take(o, flag, origin);
@@ -253,7 +214,7 @@ parse_variable(struct options *o, const struct flags *flags)
 		return;
 	strlist_append(&words, "greenicorn");
 	if (words_split(&words, text) == -1)
-		usage_error(name, "a quote is not closed", text);
+		usage_error(name, "a quote is not closed, or a backslash is its end", text);
 	words.items = xreallocarray(words.items, words.n + 1, sizeof(*words.items));
 	words.items[words.n] = NULL;
 	parse(o, flags, (int)words.n, words.items, name);

@@ -24,9 +24,9 @@ word_take(const char **text, char *dst)
 		} else if (*p == quote) {
 			quote = '\0';
 		} else {
-			if (*p == '\\' && quote != '\'' && p[1] != '\0' &&
-			    (quote == '\0' || p[1] == '"' || p[1] == '\\'))
-				p++;
+			if (*p == '\\' && quote != '\'' &&
+			    (quote == '\0' || p[1] == '"' || p[1] == '\\') && *++p == '\0')
+				return -1;
 			*dst++ = *p;
 		}
 	}

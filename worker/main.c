@@ -84,6 +84,11 @@ start_log(const struct settings *settings)
 
 	if (level == -1)
 		fatalx("loglevel: no such level: %s", settings->loglevel);
+	if (settings->check_config) { /* what is wrong is for who has asked */
+		if (log_open(NULL, LOG_LEVEL_WARNING) == -1)
+			fatal("standard error");
+		return;
+	}
 	if (log_open(settings->errorlog, (enum log_level)level) == -1)
 		fatal("errorlog: %s", settings->errorlog);
 	if (settings->capture_output &&
@@ -98,7 +103,7 @@ start_access_log(const struct settings *settings)
 	struct access_log *log;
 	char why[256];
 
-	if (settings->accesslog == NULL)
+	if (settings->accesslog == NULL || settings->check_config)
 		return NULL;
 	format =
 	    access_format_new(settings->access_log_format, settings->script_name, why, sizeof(why));
@@ -138,7 +143,7 @@ take_listeners(struct worker_contract *contract, struct fds *fds)
 			fatal("descriptor %d named " CONTRACT_FD_LISTEN, fd);
 		listener_prepare(l);
 	}
-	if (contract->nlisteners == 0)
+	if (contract->nlisteners == 0 && !contract->settings.check_config)
 		fatalx("no descriptor named " CONTRACT_FD_LISTEN);
 }
 

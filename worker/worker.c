@@ -515,7 +515,9 @@ main_green(void *arg)
 	w->main_thread = green_self();
 	watch_main();
 	w->exit_code = worker_load(w);
-	if (w->exit_code == 0) {
+	if (w->exit_code == 0 && w->contract->settings.check_config) {
+		w->ops->unload(w->app);
+	} else if (w->exit_code == 0) {
 		if (worker_open(w) == 0)
 			worker_serve(w);
 		else

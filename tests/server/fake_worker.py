@@ -54,6 +54,8 @@ class Worker:
         self.settings = os.pread(settings, 1 << 20, 0).decode()
         self.app = setting(self.settings, "wsgi_app")
         self.how = dict((word + "=").split("=")[:2] for word in self.app.split("+"))
+        if "check_config = true;" in self.settings:
+            sys.exit(int(self.how.get("exit", 0)))
         self.control = socket.socket(fileno=self.fds["control"][0])
         self.rows = mmap.mmap(self.fds["scoreboard"][0], 0)
         self.slot = int(os.environ["GREENICORN_SLOT"])

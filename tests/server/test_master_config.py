@@ -1,6 +1,7 @@
 """The master's configuration: where it comes from, and one line and exit 1 for each mistake."""
 
 import os
+import shlex
 import socket
 
 import pytest
@@ -23,7 +24,7 @@ def refused(result, line, status=1):
     "text, line",
     [
         ("workres = 4;", "greenicorn.conf:1: workres: unknown setting, did you mean workers?"),
-        ('\nworkers = "four";', "greenicorn.conf:2: workers: expected a whole number, found a string"),
+        ('\nworkers = "four";', 'greenicorn.conf:2: workers: expected a whole number, found "four"'),
         ("workers = 4000;", "greenicorn.conf:1: workers: 4000 is out of range (1 to 1024)"),
         ("timeout = 5\n= 6", "greenicorn.conf:2: syntax error"),
         ("timeout = 5;\ntimeout = 6;", "greenicorn.conf:2: timeout: duplicate setting name"),
@@ -54,10 +55,25 @@ def test_no_application(tmp_path):
 
 def test_a_mistake_on_the_command_line(tmp_path):
     refused(run("-w", "x", "ok", cwd=tmp_path), 'command line: workers: expected a whole number, found "x"')
-    result = run("--no-such-flag", "ok", cwd=tmp_path)
-    assert result.returncode == 2 and "usage: greenicorn" in result.stderr
-    assert run("-w", cwd=tmp_path).returncode == 2
-    assert run("one", "two", cwd=tmp_path).returncode == 2
+
+@pytest.mark.parametrize(
+    "arguments, problem",
+    [
+        (["--workres=3"], "no such flag: --workres, did you mean --workers?"),
+        (["--loglevel", "info"], "no such flag: --loglevel, did you mean --log-level?"),
+        (["--completely-else"], "no such flag: --completely-else"),
+        (["-bx:1", "-xw"], "no such flag: -x"),
+        (["ok", "-w"], "its argument is missing: -w"),
+        (["--workers"], "its argument is missing: --workers"),
+        (["--preload=1"], "it takes no argument: --preload"),
+        (["--log", "x"], "several flags begin so: --log"),
+        (["one", "two"], "more than one application: two"),
+    ],
+)
+def test_a_mistake_in_the_flags(tmp_path, arguments, problem):
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == "usage: greenicorn [OPTIONS] [APP_MODULE]\ngreenicorn: error: command line: %s\n" % problem
 
 
 def test_a_mistake_in_the_environment(tmp_path):
@@ -100,12 +116,72 @@ def test_precedence(tmp_path):
         assert result.returncode == 0, result
         return [line for line in result.stdout.splitlines() if line.startswith("workers = ")][0]
 
-    assert workers() == "workers = 1;"
-    assert workers(WEB_CONCURRENCY="2") == "workers = 2;"
-    assert workers(WEB_CONCURRENCY="2", text="workers = 3;") == "workers = 3;"
-    assert workers(text="workers = 3;", GUNICORN_CMD_ARGS="-w 4") == "workers = 4;"
-    assert workers(text="workers = 3;", GUNICORN_CMD_ARGS="-w 4", GREENICORN_CMD_ARGS="-w 5") == "workers = 5;"
-    assert workers("-w6", text="workers = 3;", GREENICORN_CMD_ARGS="-w 5") == "workers = 6;"
+    file = "workers = 3;"
+    assert workers() == "workers = 1; # default"
+    assert workers(WEB_CONCURRENCY="2") == "workers = 2; # WEB_CONCURRENCY"
+    assert workers(WEB_CONCURRENCY="2", text=file) == "workers = 3; # %s/greenicorn.conf:1" % tmp_path
+    assert workers(text=file, GUNICORN_CMD_ARGS="-w 4") == "workers = 4; # GUNICORN_CMD_ARGS"
+    both = {"GUNICORN_CMD_ARGS": "-w 4", "GREENICORN_CMD_ARGS": "-w 5"}
+    assert workers(text=file, **both) == "workers = 5; # GREENICORN_CMD_ARGS"
+    assert workers("-w6", text=file, **both) == "workers = 6; # command line"
+    (tmp_path / "other.conf").write_text("workers = 7;")
+    (tmp_path / "third.conf").write_text("workers = 8;")
+    assert workers(text=file, GREENICORN_CMD_ARGS="-c other.conf") == "workers = 7; # %s/other.conf:1" % tmp_path
+    third = workers("-c", "file:third.conf", text=file, GREENICORN_CMD_ARGS="-c other.conf")
+    assert third == "workers = 8; # %s/third.conf:1" % tmp_path
+
+
+@pytest.mark.parametrize("value, meaning", [("Yes", True), ("1", True), ("y", True), ("on", False), ("", False)])
+def test_the_variable_sendfile(tmp_path, value, meaning):
+    result = run("--print-config", "--root-path", "x", cwd=tmp_path, env={"SENDFILE": value})
+    assert ("sendfile = false; # SENDFILE" in result.stdout) is not meaning, result.stdout
+
+
+def test_the_variables_words_are_split_as_shlex_does(tmp_path):
+    text = r"""-e A='b c'"d e"\ f -e "B=\"\\\x'" -e 'C=\" ' --env D=e\
+        '-eE=' -e F=#x"""  # a comment is none
+    expected = [word[2:] if word.startswith("-e") else word for word in shlex.split(text)]
+    expected = [word for word in expected if "=" in word]
+    assert len(expected) == 6
+    with Master(tmp_path, env={"GREENICORN_CMD_ARGS": text}) as m:
+        env = m.about()["env"]
+        for pair in expected:
+            name, _, value = pair.partition("=")
+            assert env[name] == value, pair
+
+
+@pytest.mark.parametrize("text", ["-n 'x", '-n "x', "-n x\\"])
+def test_words_that_shlex_refuses(tmp_path, text):
+    with pytest.raises(ValueError):
+        shlex.split(text)
+    result = run("ok", cwd=tmp_path, env={"GREENICORN_CMD_ARGS": text})
+    assert result.returncode == 2 and "GREENICORN_CMD_ARGS: " in result.stderr
+
+
+def test_files_that_include_others(tmp_path):
+    """Beside the file that names them; what it says itself wins, and of two the later."""
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "10-a.conf").write_text("workers = 2; timeout = 11;")
+    (tmp_path / "conf.d" / "20-b.conf").write_text('@include "../deeper.conf"\nworkers = 3;')
+    (tmp_path / "deeper.conf").write_text("\nbacklog = 64; workers = 9;")
+    main = 'keepalive = 5;\n@include "conf.d/*.conf" # all\n@include "none.d/*"\n'
+    result = run("--print-config", cwd=tmp_path, text=main + "timeout = 12;")
+    for line in (
+        "workers = 3; # %s/conf.d/20-b.conf:2" % tmp_path,
+        "timeout = 12; # %s/greenicorn.conf:4" % tmp_path,
+        "backlog = 64; # %s/conf.d/../deeper.conf:2" % tmp_path,
+        "keepalive = 5; # %s/greenicorn.conf:1" % tmp_path,
+    ):
+        assert line in result.stdout.splitlines(), result
+
+    (tmp_path / "deeper.conf").write_text("\n\nworkers = 0;")
+    refused(run("ok", cwd=tmp_path, text=main), "deeper.conf:3: workers: 0 is out of range (1 to 1024)")
+    (tmp_path / "deeper.conf").write_text("workers = = 1;")
+    refused(run("ok", cwd=tmp_path, text=main), "deeper.conf:1: workers: syntax error")
+    (tmp_path / "deeper.conf").write_text('\n@include "greenicorn.conf"')
+    refused(run("ok", cwd=tmp_path, text=main), ": more than 10 files that include one another")
+    (tmp_path / "deeper.conf").write_text('@include "not/there.conf"')
+    refused(run("ok", cwd=tmp_path, text=main), "deeper.conf:1: cannot include %s/conf.d/../not/there.conf: No" % tmp_path)
 
 
 def test_lists_on_the_command_line(tmp_path):
@@ -141,12 +217,23 @@ def test_the_printed_configuration_is_one(tmp_path):
     first = run("--print-config", "-n", 'a"b\\', "-e", "A=1", "ok", cwd=tmp_path)
     assert first.returncode == 0
     (tmp_path / "printed.conf").write_text(first.stdout)
-    assert run("--print-config", "-c", "printed.conf", cwd=tmp_path).stdout == first.stdout
+    second = run("--print-config", "-c", "printed.conf", cwd=tmp_path)
+
+    def values(text):
+        return [line.rpartition("; # ")[0] for line in text.splitlines() if not line.startswith("#")]
+
+    assert values(second.stdout) == values(first.stdout)
+    assert r'proc_name = "a\"b\\";' + " # %s/printed.conf:" % tmp_path in second.stdout
 
 
 def test_check_config(tmp_path):
     result = run("--check-config", "ok", cwd=tmp_path, text=GOOD)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    result = run("--check-config", "exit=3", cwd=tmp_path, text=GOOD)
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", "Error while loading the application\n")
+    assert run("--print-config", "exit=3", cwd=tmp_path, text=GOOD).returncode == 1
+    result = run("--check-config", "ok", cwd=tmp_path, text=GOOD, env={"GREENICORN_WORKER": "/no/such"})
+    assert result.returncode == 1 and "cannot start /no/such: No such file or directory" in result.stderr
     refused(run("--check-config", "ok", cwd=tmp_path, text="workers = 0;"), "workers: 0 is out of range")
 
 
@@ -156,6 +243,12 @@ def test_help_and_version(tmp_path):
     for flag in ("-c, --config FILE", "-w, --workers N", "--limit-request-field_size BYTES", "-k, --worker-class"):
         assert flag in result.stdout
     assert run("--version", cwd=tmp_path).stdout.startswith("greenicorn (version ")
+    assert run("-v", cwd=tmp_path).stdout == run("--version", cwd=tmp_path).stdout
+    for columns in (40, 60, 80, 100):
+        text = run("--help", cwd=tmp_path, env={"COLUMNS": str(columns)}).stdout
+        long = [line for line in text.splitlines() if len(line) > columns and " " in line.strip()]
+        assert all(line.lstrip().startswith("-") or "(5)" in line for line in long), long
+        assert "\nWorkers:\n" in text
 
 
 def test_the_worker_gets_what_the_contract_says(tmp_path):
