@@ -334,9 +334,11 @@ file_read(struct settings *s, const char *path, unsigned depth, struct settings_
 
 	if (is_python(path))
 		return REFUSE(error,
-		    "%s: a Python file is not read; write the settings as workers = 4; "
-		    "bind = [ \"127.0.0.1:8000\" ]; into a file for greenicorn.conf(5)",
-		    path);
+		    "%s: a Python file is not read: greenicorn --from-gunicorn %s > "
+		    "greenicorn.conf "
+		    "makes one of it that is",
+		    path, path);
+
 	if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) == -1)
 		return REFUSE(error, "%s: cannot read it: %s", path, strerror(errno));
 	if (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode))

@@ -114,7 +114,8 @@ help_print(const struct help_flag *others, size_t n)
 
 	puts("usage: greenicorn [OPTIONS] [APP_MODULE]\n\nOptions:");
 	for (size_t i = 0; i < n; i++)
-		flag_print(&layout, others[i].letter, others[i].name, NULL, NULL, others[i].help);
+		flag_print(&layout, others[i].letter < 128 ? others[i].letter : 0, others[i].name,
+		    NULL, others[i].metavar, others[i].help);
 	for (size_t i = 0; i < settings_count; i++) {
 		const struct setting *row = &settings_table[i];
 

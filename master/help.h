@@ -7,7 +7,8 @@
 /* A flag that is no setting. */
 struct help_flag {
 	const char *name;
-	int letter;
+	const char *metavar; /* NULL: it takes no argument */
+	int letter; /* what getopt_long returns for it; above any character: there is none */
 	const char *help;
 };
 

@@ -80,6 +80,14 @@ config_tell(struct settings *s, const char *worker)
 	return rc;
 }
 
+/* The worker's program knows Python: it becomes what runs gunicorn's file. */
+static int
+from_gunicorn(const char *worker, const char *file)
+{
+	execl(worker, worker, "--from-gunicorn", file, (char *)NULL);
+	fatal("cannot run %s", worker);
+}
+
 static void
 directory_enter(const struct settings *s)
 {
@@ -108,6 +116,18 @@ log_unused(const struct settings *s)
 			log_warnx("%s: %s does nothing here: %s", settings_origin(s, row->name),
 			    row->name, row->why);
 	}
+}
+
+/* gunicorn would have read it: to pass over it in silence would be a surprise. */
+static void
+log_gunicorn_file(const struct options *o)
+{
+	char *path = xasprintf("%s/gunicorn.conf.py", o->cwd);
+
+	if (o->config == NULL && access(path, F_OK) == 0)
+		log_warnx("gunicorn.conf.py is not read: greenicorn --from-gunicorn "
+			  "gunicorn.conf.py > greenicorn.conf makes a file of it that is");
+	free(path);
 }
 
 static void
@@ -223,8 +243,10 @@ main(int argc, char **argv)
 	upgrade_remember(argv);
 	title_init(argc, argv);
 	options_parse(&options, argc, argv);
-	settings_load(&settings, &options);
 	config.worker = worker = worker_find();
+	if (options.from_gunicorn != NULL)
+		return from_gunicorn(worker, options.from_gunicorn);
+	settings_load(&settings, &options);
 	if (settings.print_config || settings.check_config)
 		return config_tell(&settings, worker);
 	config.privs = privs_begin(&settings);
@@ -235,6 +257,7 @@ main(int argc, char **argv)
 	directory_enter(&settings);
 	log_begin(&settings);
 	log_unused(&settings);
+	log_gunicorn_file(&options);
 	pidfile = upgrade_pidfile(&upgrade, &settings);
 	pidfile_check(&settings, pidfile);
 	if (access(worker, X_OK) == -1)

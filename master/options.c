@@ -16,11 +16,13 @@
 #define DEFAULT_CONFIG "greenicorn.conf"
 
 /* Flags that are no settings; those of settings have values above any character. */
-enum { FLAG_SETTING = 256 };
+enum { FLAG_FROM_GUNICORN = 256, FLAG_SETTING };
 
 static const struct help_flag other_flags[] = {
-    {"version", 'v', "Print the version and exit."},
-    {"help", 'h', "Print this help and exit."},
+    {"from-gunicorn", "FILE", FLAG_FROM_GUNICORN,
+	"Print a configuration file, made of gunicorn's gunicorn.conf.py, which is run, and exit."},
+    {"version", NULL, 'v', "Print the version and exit."},
+    {"help", NULL, 'h', "Print this help and exit."},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -44,7 +46,7 @@ flags_add(struct flags *f, size_t *n, const char *name, const char *metavar, int
 static void
 letters_add(char **end, int letter, bool has_arg)
 {
-	if (letter == 0)
+	if (letter == 0 || letter >= FLAG_FROM_GUNICORN)
 		return;
 	*(*end)++ = (char)letter;
 	if (has_arg)
@@ -69,7 +71,8 @@ flags_make(void)
 		letters_add(&end, row->short_flag, row->metavar != NULL);
 	}
 	for (size_t i = 0; i < COUNT(other_flags); i++) {
-		flags_add(&f, &n, other_flags[i].name, NULL, other_flags[i].letter);
+		flags_add(
+		    &f, &n, other_flags[i].name, other_flags[i].metavar, other_flags[i].letter);
 		letters_add(&end, other_flags[i].letter, false);
 	}
 	return f;
@@ -113,8 +116,8 @@ flag_error(const struct flags *f, char **argv, int found, const char *origin)
 {
 	const char *word = argv[optind - 1], *name = word + 2;
 	size_t n = strcspn(word, "=");
-	char *given = optopt > 0 && optopt < FLAG_SETTING ? xasprintf("-%c", optopt)
-							  : xasprintf("%.*s", (int)n, word);
+	char *given = optopt > 0 && optopt < FLAG_FROM_GUNICORN ? xasprintf("-%c", optopt)
+								: xasprintf("%.*s", (int)n, word);
 	const struct setting *nearest;
 
 	if (found == ':')
@@ -160,6 +163,10 @@ flag_take(struct options *o, int flag, const char *origin)
 	if (flag == 'v') {
 		puts("greenicorn (version " GREENICORN_VERSION ")");
 		exit(0);
+	}
+	if (flag == FLAG_FROM_GUNICORN) {
+		string_replace(&o->from_gunicorn, optarg);
+		return;
 	}
 	row = setting_of_flag(flag);
 	if (row == settings_find("config"))
@@ -237,6 +244,8 @@ config_resolve(struct options *o)
 		o->config = absolute(o, DEFAULT_CONFIG);
 	if (given == NULL)
 		return;
+	if (strncmp(given, "python:", 7) == 0) /* a module's name: settings_read_file refuses it */
+		return;
 	o->config = absolute(o, strncmp(given, "file:", 5) == 0 ? given + 5 : given);
 	free(given);
 }
@@ -265,6 +274,7 @@ options_free(struct options *o)
 	free(o->cwd);
 	free(o->config);
 	free(o->app);
+	free(o->from_gunicorn);
 }
 
 /* ---- applying ---- */

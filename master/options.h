@@ -19,9 +19,10 @@ struct option_given {
 };
 
 struct options {
-	char *cwd;                  /* owned; where we were started: relative paths begin there */
-	char *config;               /* owned; the file's absolute path; NULL: there is none */
-	char *app;                  /* owned; the command line's APP_MODULE; NULL */
+	char *cwd;           /* owned; where we were started: relative paths begin there */
+	char *config;        /* owned; the file's absolute path; NULL: there is none */
+	char *app;           /* owned; the command line's APP_MODULE; NULL */
+	char *from_gunicorn; /* owned; the file to translate, which is then all there is to do */
 	struct option_given *given; /* owned */
 	size_t n;
 };

@@ -22,6 +22,7 @@
 #include "worker/access_format.h"
 #include "worker/access_log.h"
 #include "worker/mold.h"
+#include "worker/python/from_gunicorn.h"
 #include "worker/title.h"
 #include "worker/worker.h"
 
@@ -47,6 +48,8 @@ options(int argc, char **argv)
 		fputs(usage, stdout);
 		exit(WORKER_EXIT_OK);
 	}
+	if (argc == 3 && strcmp(argv[1], "--from-gunicorn") == 0)
+		exit(from_gunicorn(argv[2]));
 	if (argc > 1) {
 		fprintf(stderr, "greenicorn-worker: unknown argument %s\n%s", argv[1], usage);
 		exit(WORKER_EXIT_FAILED);

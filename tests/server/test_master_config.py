@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+import harness
 from harness import free_port
 from master_util import Master, run
 
@@ -46,7 +47,74 @@ def test_an_unreadable_file(tmp_path):
 
 def test_a_python_file(tmp_path):
     (tmp_path / "gunicorn.conf.py").write_text("workers = 4\n")
-    refused(run("-c", "gunicorn.conf.py", "ok", cwd=tmp_path), "a Python file is not read; write")
+    line = "a Python file is not read: greenicorn --from-gunicorn %s/gunicorn.conf.py > " % tmp_path
+    refused(run("-c", "gunicorn.conf.py", "ok", cwd=tmp_path), line)
+    refused(run("-c", "python:settings", "ok", cwd=tmp_path), "--from-gunicorn python:settings >")
+
+def test_a_python_file_that_gunicorn_would_read(tmp_path):
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 4\n")
+    line = "[WARNING] gunicorn.conf.py is not read: greenicorn --from-gunicorn gunicorn.conf.py > "
+    result = run("-b", "127.0.0.1:0", "exit=3", cwd=tmp_path)
+    assert result.returncode == 3 and result.stderr.count(line) == 1, result.stderr
+    result = run("exit=3", cwd=tmp_path, text=GOOD)
+    assert result.returncode == 3 and line not in result.stderr
+
+
+GUNICORN_CONF = r"""
+import os
+import hooks
+from hooks import when_ready
+bind = ["127.0.0.1:80%d" % n for n in range(2)]
+workers = len(bind) * 2 + 1
+umask = 0o27
+timeout = 31
+preload_app = True
+accesslog = None
+access_log_format = '%(h)s "\\"\n' + chr(233)
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
+logconfig_dict = {"version": 1, "loggers": {"a.b": {}}}
+raw_env = ["A=1"]
+mine = 3
+def post_fork(server, worker):
+    pass
+"""
+
+
+def test_a_python_file_translated(tmp_path):
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_CONF)
+    (tmp_path / "hooks.py").write_text("def when_ready(server): pass\n")
+    worker = {"GREENICORN_WORKER": harness.WORKER, "ASAN_OPTIONS": "detect_leaks=0"}
+    result = run("--from-gunicorn", "gunicorn.conf.py", cwd=tmp_path, env=worker)
+    assert (result.returncode, result.stderr) == (0, "")
+    (tmp_path / "greenicorn.conf").write_text(result.stdout)
+    printed = run("--print-config", "-w", "6", cwd=tmp_path, env=worker)
+    assert printed.returncode == 0, printed
+    values = dict(line.partition("; # ")[0].split(" = ") for line in printed.stdout.splitlines() if " = " in line)
+    for name, value in {
+        "bind": '[ "127.0.0.1:800", "127.0.0.1:801" ]',
+        "workers": "6",
+        "umask": '"027"',
+        "timeout": "31",
+        "preload_app": "true",
+        "accesslog": '""',
+        "access_log_format": r'"%(h)s \"\\\"\x0aé"',
+        "raw_env": '[ "A=1" ]',
+    }.items():
+        assert values[name] == value, (name, values[name])
+    for line in (
+        "workers = 5; # len(bind) * 2 + 1",
+        'when_ready = "hooks.when_ready";',
+        '#post_fork = "MODULE.post_fork";',
+        'secure_scheme_headers = [ "X-FORWARDED-PROTO: https" ];',
+        r'logconfig_dict = "{\"version\": 1, \"loggers\": {\"a.b\": {}}}";',
+    ):
+        assert line in result.stdout.splitlines(), result.stdout
+    assert "mine" not in result.stdout
+
+    (tmp_path / "settings.py").write_text("workers = 7\n")
+    assert "workers = 7;" in run("--from-gunicorn", "python:settings", cwd=tmp_path, env=worker).stdout
+    broken = run("--from-gunicorn", "nothing.py", cwd=tmp_path, env=worker)
+    assert broken.returncode == 1 and "No such file or directory: '%s/nothing.py'" % tmp_path in broken.stderr
 
 
 def test_no_application(tmp_path):

@@ -392,7 +392,7 @@ test_unreadable_files(void **state)
 		assert_string_equal(error.text, cases[i].error);
 	}
 	assert_int_equal(settings_read_file(&s, "./gunicorn.conf.py", &error), -1);
-	assert_non_null(strstr(error.text, "a Python file is not read; write"));
+	assert_non_null(strstr(error.text, "a Python file is not read: greenicorn --from-gunicorn"));
 	settings_fini(&s);
 }
 
