@@ -15,6 +15,7 @@
 #include "common/privs.h"
 #include "common/title.h"
 #include "master/check.h"
+#include "master/daemon.h"
 #include "master/logfile.h"
 #include "master/master.h"
 #include "master/notify.h"
@@ -209,6 +210,21 @@ master_title(const struct settings *s, bool second)
 	free(title);
 }
 
+/* Not where somebody supervises us already: a service manager, or another master. */
+static void
+daemon_begin(struct settings *s, const struct upgrade *upgrade)
+{
+	if (!s->daemon || upgrade->predecessor != 0)
+		return;
+	if (getenv("NOTIFY_SOCKET") == NULL) {
+		daemon_detach(s);
+		return;
+	}
+	log_warnx("%s: daemon: not under systemd, which has to see the server",
+	    settings_origin(s, "daemon"));
+	s->daemon = false;
+}
+
 /* From the first sockets to the end of the last worker; the exit code. */
 static int
 serve(struct settings *settings, struct fds *inherited, const struct master_config *config,
@@ -252,6 +268,7 @@ main(int argc, char **argv)
 	config.privs = privs_begin(&settings);
 	inherited_take(&inherited);
 	upgrade_begin(&upgrade, &inherited);
+	daemon_begin(&settings, &upgrade);
 	notify_init();
 	master_title(&settings, upgrade.predecessor != 0);
 	directory_enter(&settings);

@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "master/daemon.h"
 #include "master/internal.h"
 #include "master/notify.h"
 
@@ -138,6 +139,7 @@ reload_commit(struct master *m)
 	}
 	store_sockets(m->current);
 	notify_ready();
+	daemon_ready(s);
 	upgrade_ready(m);
 }
 

@@ -140,6 +140,7 @@ mold_run(struct worker_contract *contract, struct app **app)
 	if (rc != 0)
 		return rc;
 	log_info("Application loaded, to fork workers from (pid: %d)", (int)getpid());
+	worker_leave_streams(&contract->settings);
 	if (say(contract->control, CONTRACT_MSG_READY) == -1)
 		fatal("cannot tell the master");
 	while ((rc = order_receive(contract->control, &order)) != 0) {

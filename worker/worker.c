@@ -25,6 +25,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "worker/accept.h"
+#include "common/streams.h"
 #include "worker/access_log.h"
 #include "worker/app/app.h"
 #include "worker/conn.h"
@@ -463,6 +464,13 @@ worker_open(struct worker *w)
 	return 0;
 }
 
+void
+worker_leave_streams(const struct settings *s)
+{
+	if (s->daemon && streams_detach(s->enable_stdio_inheritance || s->capture_output) == -1)
+		log_warn("cannot leave the standard streams");
+}
+
 static void
 worker_serve(struct worker *w)
 {
@@ -476,6 +484,7 @@ worker_serve(struct worker *w)
 	atomic_store(&w->contract->row->state, SCOREBOARD_READY);
 	accepting_update(w);
 	log_info("Worker ready (pid: %d)", (int)getpid());
+	worker_leave_streams(&w->contract->settings);
 	(void)master_tell(w, CONTRACT_MSG_READY);
 }
 

@@ -33,4 +33,7 @@ struct app_config worker_app_config(const struct worker_contract *);
  */
 int worker_run(const struct worker_contract *, struct app *);
 
+/* All is loaded: a daemon's worker, or mold, lets go of the terminal. */
+void worker_leave_streams(const struct settings *);
+
 #endif
