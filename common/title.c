@@ -10,6 +10,7 @@ static struct {
 	char *begin; /* NULL: no room */
 	size_t size;
 	size_t shown; /* bytes that may be other than NUL */
+	char **environment;
 } title;
 
 /* Where these strings end that the kernel laid out one behind the other, from `end` on. */
@@ -21,13 +22,31 @@ strings_end(char *const *strings, size_t n, char *end)
 	return end;
 }
 
+/* The environment at another place, in one block that is kept: libc never frees what it drops. */
+static char **
+environment_copy(size_t n)
+{
+	size_t size = (n + 1) * sizeof(char *);
+	char **copy, *at;
+
+	for (size_t i = 0; i < n; i++)
+		size += strlen(environ[i]) + 1;
+	copy = xcalloc(1, size);
+	at = (char *)(copy + n + 1);
+	for (size_t i = 0; i < n; i++) {
+		copy[i] = at;
+		at = stpcpy(at, environ[i]) + 1;
+	}
+	return copy;
+}
+
 /* ps(1) shows the memory of the arguments, and what follows it when their last NUL is overwritten.
  */
 void
 title_init(int argc, char **argv)
 {
 	size_t n = 0;
-	char **copy, *end;
+	char *end;
 
 	while (environ[n] != NULL)
 		n++;
@@ -35,10 +54,7 @@ title_init(int argc, char **argv)
 	if (end == argv[0])
 		return;
 	end = strings_end(environ, n, end);
-	copy = xcalloc(n + 1, sizeof(*copy));
-	for (size_t i = 0; i < n; i++)
-		copy[i] = xstrdup(environ[i]);
-	environ = copy;
+	environ = title.environment = environment_copy(n);
 	title.begin = argv[0];
 	title.size = title.shown = (size_t)(end - argv[0]);
 }

@@ -263,8 +263,12 @@ main(int argc, char **argv)
 	if (options.from_gunicorn != NULL)
 		return from_gunicorn(worker, options.from_gunicorn);
 	settings_load(&settings, &options);
-	if (settings.print_config || settings.check_config)
-		return config_tell(&settings, worker);
+	if (settings.print_config || settings.check_config) {
+		rc = config_tell(&settings, worker);
+		options_free(&options);
+		free(worker);
+		return rc;
+	}
 	config.privs = privs_begin(&settings);
 	inherited_take(&inherited);
 	upgrade_begin(&upgrade, &inherited);
