@@ -1,8 +1,8 @@
 /*
  * access_log_format: gunicorn's notation, compiled once into a list of what to
- * print. Text from the client is printed so that it can neither end a quoted
+ * print, or "json". Text from the client is printed so that it can neither end a quoted
  * field nor forge a line: quote and backslash get a backslash, and what is not
- * printable ASCII becomes \xHH.
+ * printable ASCII becomes \xHH; for JSON see access_json.h.
  */
 #ifndef WORKER_ACCESS_FORMAT_H
 #define WORKER_ACCESS_FORMAT_H
@@ -24,13 +24,19 @@ struct access_format *access_format_new(
 void access_format_free(struct access_format *);
 
 /*
- * Print one answered request into buf, with "\n" at the end and cut to size. now is
- * green_now() at the end of the response. Returns the length.
+ * Print one answered request into buf, with "\n" at the end and cut to size, which for JSON is
+ * ACCESS_JSON_MAX at least. now is green_now() at the end of the response. Returns the length.
  */
 size_t access_format_print(
     const struct access_format *, const struct app_exchange *, int64_t now, char *buf, size_t size);
 
 /* The environ keys that the format prints, n of them: app_exchange's log_names. */
 char *const *access_format_names(const struct access_format *, size_t *n);
+
+/* What must be noted of each request because the format prints it, and costs something. */
+#define ACCESS_WANTS_TIMES    1U /* app_exchange's arrived and complete */
+#define ACCESS_WANTS_RUN_TIME 2U /* its ran */
+#define ACCESS_WANTS_ID       4U /* its request_id */
+unsigned access_format_wants(const struct access_format *);
 
 #endif

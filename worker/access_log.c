@@ -20,10 +20,11 @@
 
 #include "common/log.h"
 #include "worker/access_format.h"
+#include "worker/access_json.h"
 #include "worker/green/green.h"
 
-#define BUFFER_SIZE 65536
-#define LINE_SIZE   16384
+#define BUFFER_SIZE 98304
+#define LINE_SIZE   ACCESS_JSON_MAX
 
 /* How long a reader of the log that takes nothing may hold up the worker. */
 #define STALL_SECS 1
@@ -104,6 +105,12 @@ access_log_names(const struct access_log *log, size_t *n)
 {
 	*n = 0;
 	return log == NULL ? NULL : access_format_names(log->format, n);
+}
+
+unsigned
+access_log_wants(const struct access_log *log)
+{
+	return log == NULL ? 0 : access_format_wants(log->format);
 }
 
 void

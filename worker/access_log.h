@@ -21,6 +21,9 @@ void access_log_close(struct access_log *);
 /* The environ keys that the backend is to look up for each request. */
 char *const *access_log_names(const struct access_log *, size_t *n);
 
+/* What it ACCESS_WANTS_… of each request. */
+unsigned access_log_wants(const struct access_log *);
+
 /* One answered request. */
 void access_log_add(struct access_log *, const struct app_exchange *);
 

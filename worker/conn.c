@@ -323,7 +323,7 @@ conn_recv(struct conn *c)
 		n = recv(c->fd, x->buf + x->len, room, MSG_DONTWAIT);
 	while (n == -1 && errno == EINTR);
 	if (n > 0) {
-		x->len += (size_t)n;
+		exchange_received(&c->conns->pool, x, (size_t)n);
 		/* less than there was room for: the rest will come with an edge (epoll(7)) */
 		c->readable = (size_t)n == room || c->hangup;
 	}

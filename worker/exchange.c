@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "worker/access_format.h"
 #include "worker/access_log.h"
 #include "worker/green/green.h"
 #include "worker/in_flight.h"
@@ -124,6 +125,14 @@ has_body(const struct http_request *request)
 	return request->chunked || request->content_length > 0;
 }
 
+void
+exchange_received(const struct exchange_pool *pool, struct exchange *x, size_t n)
+{
+	if (x->len == 0 && pool->config.wants & ACCESS_WANTS_TIMES)
+		x->app.arrived = green_now();
+	x->len += n;
+}
+
 int
 exchange_parse(struct exchange_pool *pool, struct exchange *x)
 {
@@ -144,6 +153,8 @@ exchange_parse(struct exchange_pool *pool, struct exchange *x)
 		n = http_request_parse(
 		    &x->request, x->buf, x->head, limits); /* it may have moved */
 	}
+	if (n == 0 && pool->config.wants & ACCESS_WANTS_TIMES)
+		x->app.complete = green_now();
 	return n == 0 ? 1 : -(int)n;
 }
 
@@ -181,11 +192,17 @@ exchange_begin(const struct exchange_config *config, struct exchange *x, bool ke
 	x->body.arg = &x->response;
 	http_response_begin(&x->response, &x->request, keep_alive);
 	x->app.started = green_now();
+	if (config->wants & ACCESS_WANTS_RUN_TIME)
+		x->run_before = green_run_time();
+	if (config->wants & ACCESS_WANTS_ID)
+		x->app.request_id = request_id(&x->request, x->made_id);
 }
 
 static void
 exchange_log(const struct exchange_config *config, struct exchange *x)
 {
+	if (config->wants & ACCESS_WANTS_RUN_TIME)
+		x->app.ran = green_run_time() - x->run_before;
 	access_log_add(config->access_log, &x->app);
 	for (size_t i = 0; i < x->app.nlog; i++) {
 		free(x->app.log_values[i]);
@@ -206,10 +223,12 @@ log_length(const struct exchange *x)
 		    x->response.cut ? "longer, and cut," : "shorter");
 }
 
-/* What was received beyond this request moves to the front: the next one. */
+/* What was received beyond this request moves to the front: the next one, whose turn begins now. */
 static void
-buffer_advance(struct exchange *x)
+buffer_advance(const struct exchange_config *config, struct exchange *x)
 {
+	if (config->wants & ACCESS_WANTS_TIMES)
+		x->app.arrived = green_now();
 	x->len = x->input.len - x->input.pos;
 	memmove(x->buf, x->buf + x->input.pos, x->len);
 	x->scanned = 0;
@@ -235,7 +254,7 @@ exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 		return EXCHANGE_CLOSE;
 	if (x->response.keep_alive &&
 	    http_body_drain(&x->body, DRAIN_BYTES, green_deadline(DRAIN_NS))) {
-		buffer_advance(x);
+		buffer_advance(config, x);
 		return EXCHANGE_NEXT;
 	}
 	return x->body.done && x->input.pos == x->input.len ? EXCHANGE_CLOSE : EXCHANGE_LINGER;

@@ -13,6 +13,7 @@
 #include "worker/http/body.h"
 #include "worker/http/request.h"
 #include "worker/http/response.h"
+#include "worker/request_id.h"
 
 struct access_log;
 
@@ -25,6 +26,7 @@ struct exchange_config {
 	const struct app_ops *ops;
 	struct app *app;
 	struct access_log *access_log; /* NULL: none */
+	unsigned wants;                /* access_log_wants of it */
 };
 
 struct exchange {
@@ -39,6 +41,8 @@ struct exchange {
 	struct http_response response;
 	struct app_peer peer; /* for the caller to fill in */
 	struct app_exchange app;
+	int64_t run_before;            /* of its green thread, when it began */
+	char made_id[REQUEST_ID_SIZE]; /* what app.request_id may point to */
 };
 
 struct exchange_pool {
@@ -52,6 +56,9 @@ void exchange_pool_fini(struct exchange_pool *);
 /* For the connection fd, with an empty buffer. NULL when memory is gone. */
 struct exchange *exchange_take(struct exchange_pool *, int fd);
 void exchange_give_back(struct exchange_pool *, struct exchange *);
+
+/* More was received, n bytes behind buf[0..len). */
+void exchange_received(const struct exchange_pool *, struct exchange *, size_t n);
 
 /* Make room to receive into buf[len..size). 0, or -1 when memory is gone. */
 int exchange_reserve(struct exchange *);

@@ -78,3 +78,9 @@ in_flight_end(uint32_t ticket)
 	atomic_store_explicit(&r->ticket, 0, memory_order_relaxed);
 	in_flight.used &= ~(1U << i);
 }
+
+uint32_t
+in_flight_count(void)
+{
+	return in_flight.count;
+}

@@ -18,4 +18,7 @@ void in_flight_init(struct scoreboard_row *, struct scoreboard_request *);
 uint32_t in_flight_begin(const struct http_request *);
 void in_flight_end(uint32_t ticket);
 
+/* How many there are now. */
+uint32_t in_flight_count(void);
+
 #endif

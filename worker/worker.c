@@ -26,6 +26,7 @@
 #include "common/mem.h"
 #include "worker/accept.h"
 #include "common/streams.h"
+#include "worker/access_format.h"
 #include "worker/access_log.h"
 #include "worker/app/app.h"
 #include "worker/conn.h"
@@ -447,6 +448,7 @@ worker_open(struct worker *w)
 		    .ops = w->ops,
 		    .app = w->app,
 		    .access_log = w->contract->access_log,
+		    .wants = access_log_wants(w->contract->access_log),
 		},
 	    .keepalive = settings->keepalive * NS_PER_SEC,
 	    .header_timeout = settings->header_timeout * NS_PER_SEC,
@@ -608,6 +610,8 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 		fatal("cannot start the event loop");
 	if (contract->access_log != NULL)
 		green_on_pass(on_pass, w);
+	if (access_log_wants(contract->access_log) & ACCESS_WANTS_RUN_TIME)
+		green_account();
 	watchdog_start(w);
 	w->acceptors = acceptors_new(w->base, contract, on_connection, w);
 	if (w->acceptors == NULL || events_new(w) == -1 || signals_catch(w) == -1 ||

@@ -71,6 +71,11 @@ def echo(environ, start_response):
     return text(start_response, environ["wsgi.input"].read())
 
 
+def environ_value(environ, start_response):
+    """/environ_value?KEY"""
+    return text(start_response, str(environ[environ["QUERY_STRING"]]).encode())
+
+
 def part(environ, start_response):
     """/part?10: reads that much of the body."""
     return text(start_response, environ["wsgi.input"].read(int(environ["QUERY_STRING"])))
@@ -108,6 +113,7 @@ def no_content(environ, start_response):
 ROUTES = {
     "/" + function.__name__: function
     for function in (
-        method, sleep, busy, big, stream, cut, fail, fail_late, echo, part, close, peer, pid, child, no_content
+        method, sleep, busy, big, stream, cut, fail, fail_late, echo, part, close, peer, pid, child, no_content,
+        environ_value,
     )
 }

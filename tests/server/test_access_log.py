@@ -1,7 +1,10 @@
 """The access log as a file, from real requests; formats have their table in tests/unit/test_access_log.c."""
 
 import base64
+import datetime
+import json
 import os
+import random
 import re
 import signal
 import time
@@ -75,6 +78,82 @@ def test_durations(log):
         assert seconds == "1" and 1100 <= int(milli) < 1900
         assert int(micro) // 1000 == int(milli)
         assert decimal == "1.%06d" % (int(micro) % 1_000_000)
+
+
+def test_parts_of_the_time(log):
+    form = "%(U)s %(queue_time)s %(head_time)s %(body_time)s %(app_time)s %(send_time)s %(green_time)s %(L)s %(in_flight)s"
+    with serving(accesslog=str(log), access_log_format=form) as w:
+        with w.connect() as conn:  # a slow head, then a slow body
+            head = get("/echo", "Content-Length: 4")
+            conn.send(head[:20])
+            time.sleep(0.3)
+            conn.send(head[20:])
+            time.sleep(0.3)
+            conn.send(b"body")
+            conn.response()
+        with w.connect() as conn, w.connect() as other:
+            conn.send(get("/sleep?0.4"))
+            other.send(get("/sleep?0.4"))
+            conn.response(), other.response()
+        lines = [line.split() for line in lines_of(log, 3)]
+    path, *numbers = lines[0]
+    queue, head, body, app, send, green, whole, _ = (float(x) for x in numbers)
+    assert path == "/echo" and 0.25 < head and 0.25 < body <= whole and queue >= 0
+    assert abs(whole - body - app - send) < 0.00001 and 0 < green < whole
+    for path, *numbers in lines[1:]:
+        queue, head, body, app, send, green, whole, _ = (float(x) for x in numbers)
+        assert path == "/sleep" and app > 0.3 and body == send == 0 and green < app - 0.3
+    assert sorted(int(line[-1]) for line in lines[1:]) in ([1, 2], [1, 1])
+
+
+def test_waiting_for_the_client_to_read(log):
+    with serving(accesslog=str(log), access_log_format="%(U)s %(app_time)s %(send_time)s") as w, w.connect() as conn:
+        conn.send(get("/big?30000000", "Connection: close"))
+        time.sleep(0.5)
+        conn.rest()
+        (line,) = lines_of(log, 1)
+    assert float(line.split()[2]) > 0.3
+
+
+def test_request_id(log):
+    with serving(accesslog=str(log), access_log_format="%(request_id)s") as w, w.connect() as conn:
+        fetch(conn, "/", "X-Request-ID: 7b6c-from_the.proxy")
+        made = [fetch(conn, "/environ_value?greenicorn.request_id").text for _ in range(2)]
+        fetch(conn, "/", 'X-Request-ID: a" b')
+        fetch(conn, "/", "X-Request-ID: " + "a" * 129)
+        lines = lines_of(log, 5)
+    assert lines[0] == "7b6c-from_the.proxy"
+    assert lines[1:3] == made
+    assert len(set(lines)) == 5 and all(re.fullmatch("[0-9a-f]{32}", line) for line in lines[1:])
+
+
+def test_json(log):
+    """Whatever is sent, a line is an object of JSON, and says what came."""
+    rng = random.Random(5)
+    sent = [c for c in range(0x20, 0x100) if c != 0x7F]
+    agents = [bytes(rng.choice(sent) for _ in range(rng.randrange(1, 200))) for _ in range(150)]
+    agents += [b'"}\\', b"\\", "\u20ac\U0001f984".encode(), b"\xed\xa0\x80", b"x" * 8000, b"\xff" * 8000]
+    with serving(accesslog=str(log), access_log_format="json") as w, w.connect() as conn:
+        for i, agent in enumerate(agents):
+            conn.send(get('/p"%%00%d?q="\\' % i, "Referer: r")[:-2] + b"User-Agent: " + agent + b"\r\n\r\n")
+            assert conn.response().status == 200
+        port = conn.sock.getsockname()[1]
+        lines = lines_of(log, len(agents))
+    for i, (line, agent) in enumerate(zip(lines, agents)):
+        entry = json.loads(line)
+        assert entry["url.path"] == '/p"%%00%d' % i and entry["url.query"] == 'q="\\'
+        assert entry["http.request.method"] == "GET" and entry["http.response.status_code"] == 200
+        assert entry["client.address"] == "127.0.0.1" and entry["client.port"] == port
+        assert entry["server.address"] == "test" and entry["http.request.header.referer"] == ["r"]
+        assert entry["http.server.request.duration"] >= entry["greenicorn.app_time"] >= 0
+        assert datetime.datetime.strptime(entry["timestamp"], "%Y-%m-%dT%H:%M:%S.%fZ")
+        said = entry.get("user_agent.original", "")
+        try:
+            text = agent.decode().strip(" ")
+        except UnicodeDecodeError:
+            assert "\ufffd" in said
+        else:
+            assert text.startswith(said) and (said == text or len(said) > 4000)
 
 
 def test_each_request_has_a_line(log):

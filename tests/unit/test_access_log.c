@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "worker/access_format.h"
+#include "worker/access_json.h"
 #include "worker/access_log.h"
 
 #define STR(s)                   \
@@ -46,19 +47,27 @@ static char head[] = "HTTP/1.1 200 OK\r\nServer: greenicorn\r\nX-Two:  b\"c\r\nX
 static struct http_response response = {
     .status = 200,
     .sent = 1234,
+    .waited = 1000000001,
     .head = head,
     .head_len = sizeof(head) - 1,
 };
 
-static const struct app_peer peer = {.remote_addr = "127.0.0.1", .remote_port = "4711"};
+static struct http_body body = {.received = 5, .waited = 500000000};
+static const struct app_peer peer = {
+    .remote_addr = "127.0.0.1", .remote_port = "4711", .scheme = "http"};
 static char *names[] = {"PATH_INFO", "missing"};
 static char *values[] = {"/a b\"", NULL};
 
 static struct app_exchange exchange = {
     .request = &request,
+    .body = &body,
     .response = &response,
     .peer = &peer,
     .started = 1000000000,
+    .complete = 999000000,
+    .arrived = 700000000,
+    .ran = 12345,
+    .request_id = STR("id-1"),
     .log_names = names,
     .log_values = values,
     .nlog = 2,
@@ -95,6 +104,9 @@ static const struct {
     {"%({x-empty}o)s|", "|\n"},
     {"%({x}o)s %({none}o)s %({HTTP/1.1 200 OK}o)s", "- - -\n"},
     {"%({PATH_INFO}e)s %({missing}e)s", "/a b\\\" -\n"},
+    {"%(queue_time)s %(head_time)s %(green_time)s", "0.001000 0.299000 0.000012\n"},
+    {"%(body_time)s %(app_time)s %(send_time)s", "0.500000 0.845678 1.000000\n"},
+    {"%(request_id)s %(in_flight)s %(queue)s", "id-1 0 -\n"},
     {"%(x)s %(hh)s %()s %({x)s %({x}q)s %({x}ii)s", "- - - - - -\n"},
 };
 
@@ -121,7 +133,7 @@ test_atoms(void **state)
 static void
 assert_matches(const char *format, const char *pattern)
 {
-	char why[100], line[200];
+	char why[100], line[2000];
 	struct access_format *f = access_format_new(format, NULL, why, sizeof(why));
 	regex_t regex;
 
@@ -213,6 +225,108 @@ test_cut(void **state)
 		assert_int_equal(line[size], '#');
 	}
 	access_format_free(f);
+}
+
+/* ---- JSON ---- */
+
+static const char json[] =
+    "^\\{\"timestamp\":\"20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}Z\","
+    "\"http\\.request\\.method\":\"GET\",\"url\\.path\":\"/app/a%20b%22\","
+    "\"url\\.query\":\"x=%22y%22\",\"url\\.scheme\":\"http\","
+    "\"network\\.protocol\\.version\":\"1\\.1\",\"server\\.address\":\"\\[::1\\]\","
+    "\"http\\.request\\.body\\.size\":5,\"http\\.response\\.status_code\":200,"
+    "\"http\\.response\\.body\\.size\":1234,\"http\\.server\\.request\\.duration\":2\\.345678,"
+    "\"client\\.address\":\"127\\.0\\.0\\.1\",\"client\\.port\":4711,"
+    "\"user_agent\\.original\":\"curl/8 \\\\\"x\\\\\"\","
+    "\"http\\.request\\.header\\.referer\":\\[\"http://from/\\\\u0001\\\\u000a\\\\\\\\\"\\],"
+    "\"user\\.name\":\"alice\",\"process\\.pid\":[0-9]+,\"greenicorn\\.request_id\":\"id-1\","
+    "\"greenicorn\\.queue_time\":0\\.001000,\"greenicorn\\.head_time\":0\\.299000,"
+    "\"greenicorn\\.body_time\":0\\.500000,\"greenicorn\\.app_time\":0\\.845678,"
+    "\"greenicorn\\.send_time\":1\\.000000,\"greenicorn\\.green_time\":0\\.000012,"
+    "\"greenicorn\\.in_flight\":0\\}\n$";
+
+static void
+test_json(void **state)
+{
+	(void)state;
+	request.host = (struct http_str)STR("[::1]:8000");
+	assert_matches("json", json);
+	request.host = (struct http_str){NULL, 0};
+}
+
+static const struct {
+	struct http_str text;
+	const char *escaped;
+} texts[] = {
+    {STR("plain"), "plain"},
+    {STR("\"\\/"), "\\\"\\\\/"},
+    {STR("a\tb\rc\nd\0e\x1f\x7f"), "a\\u0009b\\u000dc\\u000ad\\u0000e\\u001f\\u007f"},
+    {STR("\xc3\xa9 \xe2\x82\xac \xf0\x9f\xa6\x84"), "\xc3\xa9 \xe2\x82\xac \xf0\x9f\xa6\x84"},
+    {STR("\xe9|\xc3|\x80"), "\\ufffd|\\ufffd|\\ufffd"}, /* latin-1, cut, alone */
+    {STR("\xc0\xaf \xe0\x80\xaf"), "\\ufffd\\ufffd \\ufffd\\ufffd\\ufffd"}, /* not the shortest */
+    {STR("\xed\xa0\x80"), "\\ufffd\\ufffd\\ufffd"},                         /* a surrogate */
+    {STR("\xf4\x90\x80\x80 \xf5"), "\\ufffd\\ufffd\\ufffd\\ufffd \\ufffd"}, /* too large */
+    {STR("\xe2\x82"), "\\ufffd\\ufffd"},
+};
+
+static void
+json_print_agent(struct http_str agent, char *line, size_t size)
+{
+	struct http_header h = {STR("user-agent"), agent};
+	struct http_request r = request;
+	struct app_exchange x = exchange;
+	char why[100];
+	struct access_format *f = access_format_new("json", NULL, why, sizeof(why));
+
+	assert_non_null(f);
+	r.headers = &h;
+	r.nheaders = 1;
+	x.request = &r;
+	line[access_format_print(f, &x, NOW, line, size)] = '\0';
+	access_format_free(f);
+}
+
+static void
+test_json_strings(void **state)
+{
+	static char line[ACCESS_JSON_MAX + 1];
+	char expected[200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		json_print_agent(texts[i].text, line, sizeof(line));
+		snprintf(expected, sizeof(expected), "\"user_agent.original\":\"%s\",",
+		    texts[i].escaped);
+		if (strstr(line, expected) == NULL)
+			fail_msg("%s is not in %s", expected, line);
+	}
+}
+
+/* A text of the client's that is too long is cut between two characters. */
+static void
+test_json_is_never_cut(void **state)
+{
+	static char line[ACCESS_JSON_MAX + 1], text[70000];
+	static const char *const units[] = {
+	    "x", "\"", "\x01", "\xff", "\xf0\x9f\xa6\x84", "\xe2\x82\xac"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+		size_t n = strlen(units[i]), length = 0;
+		const char *at;
+
+		while (length + n <= sizeof(text)) {
+			memcpy(text + length, units[i], n);
+			length += n;
+		}
+		json_print_agent((struct http_str){text, length}, line, sizeof(line));
+		at = strstr(line, "\",\"process.pid\"");
+		assert_non_null(at);
+		assert_true(at - line < 6000 && at - line > 4000);
+		if (units[i][0] == 'x' || n > 1)
+			assert_memory_equal(at - n, units[i], n);
+		assert_string_equal(line + strlen(line) - 2, "}\n");
+	}
 }
 
 /* ---- the file ---- */
@@ -323,6 +437,9 @@ main(void)
 	    cmocka_unit_test(test_broken_formats),
 	    cmocka_unit_test(test_names),
 	    cmocka_unit_test(test_cut),
+	    cmocka_unit_test(test_json),
+	    cmocka_unit_test(test_json_strings),
+	    cmocka_unit_test(test_json_is_never_cut),
 	    cmocka_unit_test(test_file_is_appended_to_and_reopened),
 	    cmocka_unit_test(test_open_fails),
 	    cmocka_unit_test(test_no_log),

@@ -29,7 +29,13 @@ struct app_exchange {
 	struct http_response *response; /* borrowed */
 	const struct app_peer *peer;    /* borrowed */
 	int fd;                         /* the connection's socket, borrowed */
-	int64_t started;                /* green_now() when the head was complete */
+	int64_t started;                /* green_now() when a green thread began to answer */
+	/* When its head began to arrive and was complete: 0 unless the access log wants them. */
+	int64_t arrived, complete;
+	/* Time that its green thread ran, once it is answered; if the access log wants it. */
+	int64_t ran;
+	/* The client's X-Request-ID or one of ours; empty unless the access log wants it. */
+	struct http_str request_id;
 	/*
 	 * environ keys that the access log prints (%({NAME}e)s), and room for as
 	 * many values: the backend puts malloc'ed strings there (or leaves NULL), the caller frees.

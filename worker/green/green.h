@@ -73,6 +73,15 @@ void green_loop_stop(void);
 /* fn(arg) at the end of each pass of the loop, when no green thread is runnable there. */
 void green_on_pass(void (*fn)(void *arg), void *arg);
 
+/*
+ * Count from now on how long each green thread runs: two looks at the clock for each switch. Before
+ * green_loop.
+ */
+void green_account(void);
+
+/* How long this one has run so far, whatever it did: ns; 0 without green_account. */
+int64_t green_run_time(void);
+
 /* Run job->fn(job->arg) on a green thread, soon. From any OS thread. */
 void green_run(struct green_job *);
 

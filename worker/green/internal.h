@@ -31,6 +31,7 @@ struct green {
 	bool retiring;
 	bool exited;                    /* green_main is over: the kernel half may end */
 	_Atomic uint32_t half;          /* enum green_half */
+	int64_t resumed, ran;           /* with green_account: ns, since when and before that */
 	size_t timer;                   /* its place among those with a deadline; 0: none */
 	TAILQ_ENTRY(green) link;        /* on the run queue, the idle list or the dying list */
 	_Atomic(struct green *) remote; /* next on the list of those woken from other OS threads */

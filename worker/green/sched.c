@@ -61,6 +61,7 @@ static struct {
 	uint64_t refused;
 	int refused_error;
 	uint64_t switches;
+	bool accounting; /* the time that each runs is counted */
 	bool stop;
 	void (*on_pass)(void *);
 	void *on_pass_arg;
@@ -120,10 +121,28 @@ green_resume(struct green *g)
 	if (__builtin_expect(
 		atomic_load_explicit(&green_kick_wanted, memory_order_relaxed) != NULL, 0))
 		green_kick_due();
+	if (__builtin_expect(rt.accounting, 0))
+		g->resumed = green_now();
 	context_switch(&rt.loop, &g->context, g->identity.tp);
+	if (__builtin_expect(rt.accounting, 0))
+		g->ran += green_now() - g->resumed;
 	turn_over(g);
 	green_turn_add(1);
 	green_current = NULL;
+}
+
+void
+green_account(void)
+{
+	rt.accounting = true;
+}
+
+int64_t
+green_run_time(void)
+{
+	const struct green *g = green_current;
+
+	return rt.accounting && g != NULL ? g->ran + green_now() - g->resumed : 0;
 }
 
 static void

@@ -76,6 +76,23 @@ let_others_run(struct http_body *body, size_t got)
 		green_yield();
 }
 
+/* Until the client has sent more: 0, or -1. */
+static int
+wait_readable(struct http_body *body, int64_t *deadline)
+{
+	int64_t since = green_now();
+	int rc = 0;
+
+	if (*deadline == -1)
+		*deadline = green_deadline(body->in->timeout);
+	if ((body->expect_continue && send_continue(body) == -1) ||
+	    green_fd_wait(body->in->fd, GREEN_READ, *deadline) == -1)
+		rc = -1;
+	body->waited += green_now() - since; /* clock_gettime(3) keeps errno */
+	body->unwaited = 0;
+	return rc;
+}
+
 /* At least one byte from the socket, or -1: the end of the stream is an error inside a body. */
 static ssize_t
 body_recv(struct http_body *body, char *dst, size_t n)
@@ -99,12 +116,8 @@ body_recv(struct http_body *body, char *dst, size_t n)
 			continue;
 		if (errno != EAGAIN && errno != EWOULDBLOCK)
 			return body_fail(body, 400, errno);
-		if (deadline == -1)
-			deadline = green_deadline(in->timeout);
-		if ((body->expect_continue && send_continue(body) == -1) ||
-		    green_fd_wait(in->fd, GREEN_READ, deadline) == -1)
+		if (wait_readable(body, &deadline) == -1)
 			return body_fail(body, errno == ETIMEDOUT ? 408 : 400, errno);
-		body->unwaited = 0;
 	}
 	return body_fail(body, 400, EPROTO);
 }

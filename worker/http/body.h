@@ -37,6 +37,7 @@ struct http_body {
 	size_t overhead;      /* bytes of chunk extensions and trailers so far, bounded */
 	bool started;         /* a chunk came before: its CRLF is due */
 	uint64_t received;    /* body bytes delivered */
+	int64_t waited;       /* ns, for the client to send more */
 	size_t unwaited;      /* bytes that came without a wait: see body.c */
 	/* Tells the response side that an interim response may still be sent; NULL: yes. */
 	bool (*may_continue)(void *arg);

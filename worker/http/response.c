@@ -65,6 +65,7 @@ http_response_begin(struct http_response *resp, const struct http_request *req, 
 	resp->keep_alive = keep_alive && req->keep_alive;
 	resp->head_sent = resp->failed = resp->finished = resp->cut = resp->cut_short = false;
 	resp->sent = 0;
+	resp->waited = 0;
 	resp->is_head = method_is(req, "HEAD");
 	resp->is_connect = method_is(req, "CONNECT");
 	resp->is_http10 = req->major == 1 && req->minor == 0;
@@ -358,7 +359,7 @@ unsent(int fd)
  * stuck.
  */
 static int
-wait_writable(struct http_response *resp, int64_t *deadline)
+wait_progress(struct http_response *resp, int64_t *deadline)
 {
 	int before = unsent(resp->fd), now;
 
@@ -372,6 +373,16 @@ wait_writable(struct http_response *resp, int64_t *deadline)
 		*deadline = green_deadline(resp->send_timeout);
 	}
 	return 0;
+}
+
+static int
+wait_writable(struct http_response *resp, int64_t *deadline)
+{
+	int64_t since = green_now();
+	int rc = wait_progress(resp, deadline);
+
+	resp->waited += green_now() - since; /* clock_gettime(3) keeps errno */
+	return rc;
 }
 
 /* A peer that reads faster than the application writes would never let others run. */

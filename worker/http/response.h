@@ -26,6 +26,7 @@ struct http_response {
 	bool cut;       /* the application wrote more than its Content-Length: dropped */
 	bool cut_short; /* it wrote less: known after http_response_finish */
 	uint64_t sent;  /* body bytes that left, without framing: the access log's %(B)s */
+	int64_t waited; /* ns, for the client to take more: the access log's %(send_time)s */
 
 	/* private */
 	bool is_head, is_http10, is_connect, no_body, chunked, has_date, has_server, has_connection;

@@ -238,6 +238,9 @@ environ_new(struct environ_maker *maker, const struct app_exchange *x, PyObject 
 	if (request->authority.n > 0 &&
 	    put(dict, maker->keys[KEY_HOST], latin1(request->authority)) == -1)
 		goto fail;
+	if (x->request_id.n > 0 &&
+	    put(dict, maker->keys[KEY_REQUEST_ID], latin1(x->request_id)) == -1)
+		goto fail;
 	return dict;
 fail:
 	Py_DECREF(dict);

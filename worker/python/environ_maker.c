@@ -14,7 +14,7 @@
 
 static const char *const key_names[NKEYS] = {"wsgi.input", "wsgi.url_scheme", "REQUEST_METHOD",
     "QUERY_STRING", "RAW_URI", "SERVER_PROTOCOL", "PATH_INFO", "REMOTE_ADDR", "REMOTE_PORT",
-    "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_COOKIE"};
+    "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_COOKIE", "greenicorn.request_id"};
 
 const char *const environ_methods[ENVIRON_METHODS] = {
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"};

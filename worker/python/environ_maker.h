@@ -22,6 +22,7 @@ enum key {
 	KEY_SERVER_PORT,
 	KEY_HOST,
 	KEY_COOKIE,
+	KEY_REQUEST_ID,
 	NKEYS
 };
 
