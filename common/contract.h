@@ -22,11 +22,14 @@
 /* The worker's row in the scoreboard, a number from 0; absent means 0. */
 #define CONTRACT_ENV_SLOT "GREENICORN_SLOT"
 
+/* The how-manieth worker of the server it is, from 1: gunicorn's worker.age; for server hooks. */
+#define CONTRACT_ENV_AGE "GREENICORN_AGE"
+
 /*
  * Set for the mold (preload_app), a worker that only loads the application. It has the
- * worker's descriptors. Once it has said READY it takes orders on the control socket: FORK and a
- * slot, with the new worker's end of its control socket (SCM_RIGHTS). It answers FORKED and the
- * worker's pid, or -1. The worker is the child of the next subreaper, which the master is.
+ * worker's descriptors. Once it has said READY it takes orders on the control socket: FORK, a
+ * slot and an age, with the new worker's end of its control socket (SCM_RIGHTS). It answers FORKED
+ * and the worker's pid, or -1. The worker is the child of the next subreaper, which the master is.
  */
 #define CONTRACT_ENV_MOLD   "GREENICORN_MOLD"
 #define CONTRACT_MSG_FORK   "fork"

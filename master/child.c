@@ -100,16 +100,27 @@ privileges_limit(const struct settings *s)
 	return s->no_new_privs ? prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) : 0;
 }
 
+static int
+role_export(const struct child_role *role)
+{
+	char age[16];
+
+	if (role->kind == CHILD_MOLD)
+		return setenv(CONTRACT_ENV_MOLD, "1", 1);
+	snprintf(age, sizeof(age), "%u", role->age);
+	return setenv(CONTRACT_ENV_AGE, age, 1);
+}
+
 /* In the child. The log's descriptor may have been replaced by then: complain on standard error. */
 static _Noreturn void
 become_worker(const struct generation *g, const char *worker, const struct scoreboard *sb,
-    enum child_kind kind, size_t slot, int control)
+    const struct child_role *role, int control)
 {
-	char *argv[] = {kind == CHILD_MOLD ? g->mold_title : g->title, NULL};
+	char *argv[] = {role->kind == CHILD_MOLD ? g->mold_title : g->title, NULL};
 
-	if (child_reset_signals() == 0 && child_environment_set(&g->settings, slot) == 0 &&
-	    (kind != CHILD_MOLD || setenv(CONTRACT_ENV_MOLD, "1", 1) == 0) &&
-	    descriptors_pass(g, sb, control) == 0 && privileges_limit(&g->settings) == 0)
+	if (child_reset_signals() == 0 && child_environment_set(&g->settings, role->slot) == 0 &&
+	    role_export(role) == 0 && descriptors_pass(g, sb, control) == 0 &&
+	    privileges_limit(&g->settings) == 0)
 		execv(worker, argv);
 	dprintf(STDERR_FILENO, "cannot start %s: %s\n", worker, strerror(errno));
 	_exit(WORKER_EXIT_FAILED);
@@ -131,7 +142,7 @@ control_settle(pid_t pid, const int pair[2], int *control)
 
 pid_t
 child_exec(const struct generation *g, const char *worker, const struct scoreboard *sb,
-    enum child_kind kind, size_t slot, int *control)
+    const struct child_role *role, int *control)
 {
 	int pair[2];
 	pid_t pid;
@@ -140,18 +151,18 @@ child_exec(const struct generation *g, const char *worker, const struct scoreboa
 		return -1;
 	pid = fork();
 	if (pid == 0)
-		become_worker(g, worker, sb, kind, slot, pair[1]);
+		become_worker(g, worker, sb, role, pair[1]);
 	return control_settle(pid, pair, control);
 }
 
 static pid_t
-child_fork(struct mold *mold, size_t slot, int *control)
+child_fork(struct mold *mold, const struct child_role *role, int *control)
 {
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == -1)
 		return -1;
-	return control_settle(mold_fork(mold, slot, pair[1]), pair, control);
+	return control_settle(mold_fork(mold, role, pair[1]), pair, control);
 }
 
 static void
@@ -173,22 +184,23 @@ row_clear(const struct scoreboard *sb, size_t slot)
 
 int
 child_spawn(struct child *c, const struct generation *g, struct mold *mold, const char *worker,
-    const struct scoreboard *sb, size_t slot)
+    const struct scoreboard *sb, const struct child_role *role)
 {
 	int control;
 	pid_t pid;
 
-	row_clear(sb, slot);
-	scoreboard_use(sb, slot);
-	pid = mold != NULL ? child_fork(mold, slot, &control)
-			   : child_exec(g, worker, sb, CHILD_WORKER, slot, &control);
+	row_clear(sb, role->slot);
+	scoreboard_use(sb, role->slot);
+	pid = mold != NULL ? child_fork(mold, role, &control)
+			   : child_exec(g, worker, sb, role, &control);
 	if (pid == -1)
 		return -1;
 	*c = (struct child){.pid = pid,
-	    .slot = slot,
+	    .slot = role->slot,
+	    .age = role->age,
 	    .generation = g->number,
 	    .control = control,
-	    .row = &sb->rows[slot],
+	    .row = &sb->rows[role->slot],
 	    .spawned = scoreboard_now(),
 	    .kill_at = CHILD_NEVER};
 	child_set_state(c, CHILD_STARTING);

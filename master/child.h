@@ -20,6 +20,7 @@ enum child_state { CHILD_STARTING, CHILD_READY, CHILD_STOPPING };
 struct child {
 	pid_t pid;
 	size_t slot;         /* its row in the scoreboard */
+	unsigned age;        /* the how-manieth of this master */
 	unsigned generation; /* the number of the generation that it runs */
 	enum child_state state;
 	int control;                /* owned: our end of its control socket */
@@ -40,19 +41,25 @@ uint64_t child_last_life(const struct child *);
 /* What `worker` is to be: see mold.h. */
 enum child_kind { CHILD_WORKER, CHILD_MOLD };
 
+struct child_role {
+	enum child_kind kind;
+	size_t slot;  /* a worker's row of the scoreboard */
+	unsigned age; /* the how-manieth worker of this master it is */
+};
+
 /*
  * Start `worker` (a path) with the generation's settings and sockets. Its pid, with our end
  * of its control socket, owned by the caller, in *control; or -1 with errno.
  */
 pid_t child_exec(const struct generation *, const char *worker, const struct scoreboard *,
-    enum child_kind, size_t slot, int *control);
+    const struct child_role *, int *control);
 
 /*
  * One worker more, on a row of the scoreboard: forked from the generation's mold, which is
  * ready, or started if that is NULL. 0, or -1 with errno.
  */
 int child_spawn(struct child *, const struct generation *, struct mold *, const char *worker,
-    const struct scoreboard *, size_t slot);
+    const struct scoreboard *, const struct child_role *);
 
 /* In a forked child: the environment that a worker finds. 0, or -1 with errno. */
 struct settings;

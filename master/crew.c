@@ -39,11 +39,13 @@ static int
 crew_add(struct master *m, struct mold *mold)
 {
 	int slot = crew_slot(m);
+	struct child_role role = {.slot = (size_t)slot, .age = m->age + 1};
 	struct child child;
 
-	if (slot == -1 || child_spawn(&child, m->current, mold, m->config->worker, &m->scoreboard,
-			      (size_t)slot) == -1)
+	if (slot == -1 ||
+	    child_spawn(&child, m->current, mold, m->config->worker, &m->scoreboard, &role) == -1)
 		return -1;
+	m->age++;
 	if (crew_find(m, child.pid) != NULL) {
 		child_hang_up(&child);
 		mold_stop(mold);

@@ -17,6 +17,7 @@ struct master {
 	struct generation *fallback; /* owned: the proven one, until current is proven; or NULL */
 	struct child *children;      /* owned; oldest first */
 	size_t n;
+	unsigned age; /* of the youngest: how many there have been */
 	struct scoreboard scoreboard;
 	struct pidfile pidfile;
 	struct status status;

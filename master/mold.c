@@ -23,11 +23,12 @@ int
 mold_start(
     struct mold *mold, const struct generation *g, const char *worker, const struct scoreboard *sb)
 {
+	struct child_role role = {.kind = CHILD_MOLD};
 	pid_t pid;
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1) /* its children shall be ours */
 		return -1;
-	pid = child_exec(g, worker, sb, CHILD_MOLD, 0, &mold->control);
+	pid = child_exec(g, worker, sb, &role, &mold->control);
 	if (pid == -1)
 		return -1;
 	mold->pid = pid;
@@ -65,7 +66,7 @@ mold_listen(struct mold *mold)
 }
 
 static int
-order_send(int to, size_t slot, int control)
+order_send(int to, const struct child_role *role, int control)
 {
 	union {
 		struct cmsghdr header;
@@ -78,7 +79,8 @@ order_send(int to, size_t slot, int control)
 	    .msg_control = ancillary.space,
 	    .msg_controllen = sizeof(ancillary.space)};
 
-	iov.iov_len = (size_t)snprintf(text, sizeof(text), CONTRACT_MSG_FORK " %zu", slot);
+	iov.iov_len = (size_t)snprintf(
+	    text, sizeof(text), CONTRACT_MSG_FORK " %zu %u", role->slot, role->age);
 	ancillary.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET,
 	    .cmsg_type = SCM_RIGHTS,
 	    .cmsg_len = CMSG_LEN(sizeof(control))};
@@ -127,12 +129,12 @@ mold_stop(struct mold *mold)
 }
 
 pid_t
-mold_fork(struct mold *mold, size_t slot, int control)
+mold_fork(struct mold *mold, const struct child_role *role, int control)
 {
 	pid_t pid = -1;
 	int saved_errno;
 
-	if (order_send(mold->control, slot, control) == 0)
+	if (order_send(mold->control, role, control) == 0)
 		pid = answer_receive(mold->control);
 	saved_errno = errno;
 	if (pid == -1)

@@ -12,6 +12,7 @@
 #include "common/scoreboard.h"
 
 struct generation;
+struct child_role;
 
 struct mold {
 	pid_t pid;    /* 0: there is none */
@@ -31,11 +32,11 @@ int mold_start(
 bool mold_listen(struct mold *);
 
 /*
- * A new worker for a row of the scoreboard; control, its end of the control socket, stays the
+ * A new worker of that role; control, its end of the control socket, stays the
  * caller's. Its pid, which is a child's, or -1 with errno: then the mold, of no use any more, is
  * stopped.
  */
-pid_t mold_fork(struct mold *, size_t slot, int control);
+pid_t mold_fork(struct mold *, const struct child_role *, int control);
 
 /* End it at once: it does nothing that could be lost. */
 void mold_stop(struct mold *);

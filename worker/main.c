@@ -177,6 +177,15 @@ take_scoreboard(struct worker_contract *contract, struct scoreboard *scoreboard,
 	contract->requests = scoreboard_requests(scoreboard, slot);
 }
 
+/* For the hooks; 1 when nobody says so. */
+static unsigned
+take_age(void)
+{
+	const char *text = getenv(CONTRACT_ENV_AGE);
+
+	return text != NULL ? (unsigned)strtoul(text, NULL, 10) : 1;
+}
+
 static void
 prepare_process(const struct settings *settings)
 {
@@ -192,7 +201,7 @@ prepare_process(const struct settings *settings)
 	if (settings->chdir != NULL && chdir(settings->chdir) == -1)
 		fatal("chdir: %s", settings->chdir);
 	if (unsetenv(CONTRACT_ENV_SLOT) == -1 || unsetenv(CONTRACT_ENV_MOLD) == -1 ||
-	    settings_export(settings) == -1)
+	    unsetenv(CONTRACT_ENV_AGE) == -1 || settings_export(settings) == -1)
 		fatal("raw_env");
 }
 
@@ -215,6 +224,7 @@ main(int argc, char **argv)
 	take_listeners(&contract, &fds);
 	contract.control = fds_claim(&fds, CONTRACT_FD_CONTROL);
 	take_scoreboard(&contract, &scoreboard, &fds);
+	contract.age = take_age();
 	fds_close(&fds);
 	prepare_process(&contract.settings);
 

@@ -21,6 +21,7 @@
 /* What the master wants: one worker more. */
 struct order {
 	size_t slot;
+	unsigned age;
 	int control; /* owned: the new worker's */
 };
 
@@ -71,7 +72,8 @@ order_receive(int control, struct order *order)
 	order->control = -1;
 	if (CMSG_FIRSTHDR(&msg) != NULL && ancillary.header.cmsg_type == SCM_RIGHTS)
 		memcpy(&order->control, CMSG_DATA(&ancillary.header), sizeof(order->control));
-	if (order->control != -1 && sscanf(text, CONTRACT_MSG_FORK " %zu", &order->slot) == 1)
+	if (order->control != -1 &&
+	    sscanf(text, CONTRACT_MSG_FORK " %zu %u", &order->slot, &order->age) == 2)
 		return 1;
 	if (order->control != -1)
 		close(order->control);
@@ -100,6 +102,7 @@ become_worker(struct worker_contract *contract, const struct order *order)
 {
 	close(contract->control);
 	contract->control = order->control;
+	contract->age = order->age;
 	contract->row = &contract->scoreboard->rows[order->slot];
 	contract->requests = scoreboard_requests(contract->scoreboard, order->slot);
 	if (log_reopen() == -1)

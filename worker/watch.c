@@ -47,6 +47,7 @@ static struct {
 	struct snapshot snapshot;
 	_Atomic int snapshot_state;
 	_Atomic uint32_t asked, answered; /* futexes: for the snapshot; it is taken */
+	_Atomic unsigned taken;           /* how many there were */
 	uint64_t turn;                    /* of the one that has run for long */
 	struct sigaction abort_before;
 
@@ -80,6 +81,7 @@ snapshot_answer(void)
 	if (!atomic_compare_exchange_strong(&w.snapshot_state, &asked, SNAPSHOT_BEING_TAKEN))
 		return false;
 	snapshot_take(&w.snapshot);
+	atomic_fetch_add(&w.taken, 1);
 	green_kick(&w.answered);
 	return true;
 }
@@ -92,11 +94,13 @@ static void
 dump_request(unsigned what)
 {
 	int64_t give_up = green_deadline(ANSWER_NS);
+	unsigned taken = atomic_load(&w.taken);
 
 	watch_request(what);
 	if (gettid() != w.loop_tid || !w.running)
 		return;
-	while (!snapshot_answer() && green_now() < give_up)
+	/* what asks for it may interrupt us, and take it, too */
+	while (atomic_load(&w.taken) == taken && !snapshot_answer() && green_now() < give_up)
 		green_kick_wait(&w.asked, 10 * NS_PER_MS);
 }
 
@@ -235,8 +239,10 @@ dump(bool aborting)
 	bool answered = snapshot_get(wants_all);
 
 	report_dump(answered ? &w.snapshot : NULL, aborting);
-	if (aborting)
+	if (aborting) {
+		w.config.ops->hook(APP_HOOK_ABORT);
 		die(SIGABRT);
+	}
 	snapshot_clear(&w.snapshot);
 }
 

@@ -40,8 +40,12 @@
 
 #define NS_PER_SEC 1000000000LL
 
-/* How long exit handlers may take when the worker is to exit at once. */
+/* How long exit handlers, and worker_int before them, may take when the worker is to exit at once.
+ */
 #define QUICK_LEAVE_SECS 1
+
+/* How long worker_exit may take when graceful_timeout is over: the master kills soon after it. */
+#define LAST_WORD_USECS 300000
 
 /* Beside the listeners, our descriptors are below this number when the application is loaded. */
 #define DESCRIPTORS_AT_START 1024
@@ -63,6 +67,8 @@ struct worker {
 
 	struct green *main_thread;
 	struct green_job main_job;
+	struct green_job int_job, exit_job; /* worker_int, worker_exit; the rest waits for them */
+	bool quitting, last_word;           /* they have been begun */
 	struct event *heartbeat, *control, *limit;
 };
 
@@ -178,6 +184,27 @@ worker_exit_now(struct worker *w)
 	_exit(w->exit_code);
 }
 
+static void
+last_word_green(void *arg)
+{
+	struct worker *w = arg;
+
+	w->ops->hook(APP_HOOK_EXIT);
+	worker_exit_now(w);
+}
+
+/* The same, after the application's worker_exit if there is time for it. */
+static void
+worker_cut(struct worker *w, struct timeval limit)
+{
+	if (w->conns == NULL || w->last_word || !w->ops->has_hook(APP_HOOK_EXIT))
+		worker_exit_now(w);
+	w->last_word = true;
+	evtimer_add(w->limit, &limit);
+	w->exit_job = (struct green_job){.fn = last_word_green, .arg = w};
+	green_run(&w->exit_job);
+}
+
 /* Nothing is being served any more: the main green thread goes on. */
 static void
 worker_leave(struct worker *w)
@@ -211,10 +238,12 @@ on_limit(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	log_warnx("Worker graceful timeout (pid:%d)", (int)getpid());
-	if (w->conns != NULL)
-		conns_log_cut(w->conns);
-	worker_exit_now(w);
+	if (!w->last_word) {
+		log_warnx("Worker graceful timeout (pid:%d)", (int)getpid());
+		if (w->conns != NULL)
+			conns_log_cut(w->conns);
+	}
+	worker_cut(w, (struct timeval){0, LAST_WORD_USECS});
 }
 
 /* Stop accepting, answer what is in flight, then leave. */
@@ -238,15 +267,42 @@ worker_stop(struct worker *w)
 
 /* Do not wait for anybody: in-flight requests are lost, exit handlers have a second. */
 static void
+worker_quit_now(struct worker *w)
+{
+	struct timeval limit = {QUICK_LEAVE_SECS, 0};
+
+	if (w->conns == NULL || conns_in_flight(w->conns) > 0) {
+		worker_cut(w, limit);
+		return;
+	}
+	worker_stop(w);
+	evtimer_add(w->limit, &limit);
+	conns_abandon(w->conns);
+}
+
+static void
+quit_green(void *arg)
+{
+	struct worker *w = arg;
+
+	w->ops->hook(APP_HOOK_INT);
+	worker_quit_now(w);
+}
+
+/* The same, after the application's worker_int, which may see what is in flight. */
+static void
 worker_quit(struct worker *w)
 {
 	struct timeval limit = {QUICK_LEAVE_SECS, 0};
 
-	if (w->conns == NULL || conns_in_flight(w->conns) > 0)
-		worker_exit_now(w);
-	worker_stop(w);
-	evtimer_add(w->limit, &limit);
-	conns_abandon(w->conns);
+	if (w->conns == NULL || w->state == WORKER_LEAVING || !w->ops->has_hook(APP_HOOK_INT)) {
+		worker_quit_now(w);
+	} else if (!w->quitting) {
+		w->quitting = true;
+		evtimer_add(w->limit, &limit);
+		w->int_job = (struct green_job){.fn = quit_green, .arg = w};
+		green_run(&w->int_job);
+	}
 }
 
 static void
@@ -413,6 +469,11 @@ worker_app_config(const struct worker_contract *contract)
 	    .script_name = settings->script_name != NULL ? settings->script_name : "",
 	    .software = "greenicorn/" GREENICORN_VERSION,
 	    .multiprocess = settings->workers > 1,
+	    .settings = settings,
+	    .listeners = contract->listeners,
+	    .nlisteners = contract->nlisteners,
+	    .row = contract->row,
+	    .age = contract->age,
 	};
 }
 
@@ -423,6 +484,7 @@ worker_load(struct worker *w)
 
 	config.stack_fd = watch_stack_fd();
 	config.signals_set = on_signals_set;
+	config.is_worker = !w->contract->settings.check_config;
 	if (w->app != NULL)
 		return w->ops->adopt(w->app, &config);
 	return w->ops->load(&config, &w->app);

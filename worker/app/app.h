@@ -45,6 +45,13 @@ struct app_exchange {
 	size_t nlog;
 };
 
+struct settings;
+struct listener;
+struct scoreboard_row;
+
+/* What the application may want to be told (gunicorn's worker_int, worker_abort, worker_exit). */
+enum app_hook { APP_HOOK_INT, APP_HOOK_ABORT, APP_HOOK_EXIT, APP_HOOKS };
+
 struct app_config {
 	const char *uri;         /* module:callable, module:factory(…), module */
 	const char *chdir;       /* put first on sys.path; NULL: the current directory */
@@ -56,6 +63,13 @@ struct app_config {
 	int stack_fd;            /* where write_stack prints */
 	/* To be called when the backend has set signal handlers of its own. */
 	void (*signals_set)(void);
+	/* For server hooks, and to be there until the end of the process. */
+	const struct settings *settings;
+	const struct listener *listeners;
+	size_t nlisteners;
+	const struct scoreboard_row *row; /* this worker's */
+	unsigned age;                     /* the how-manieth worker of the server it is */
+	bool is_worker;                   /* it will serve: neither a mold nor --check-config */
 };
 
 struct app;
@@ -106,6 +120,13 @@ struct app_ops {
 	 * it may fault.
 	 */
 	void (*write_stack)(void);
+	/*
+	 * Whether the application wants to be told; tell it. Between load and unload, which tells
+	 * of the exit itself; told of it again, it is silent. APP_HOOK_ABORT on any OS thread, else
+	 * on a green thread.
+	 */
+	bool (*has_hook)(enum app_hook);
+	void (*hook)(enum app_hook);
 	/* The green thread that calls it is about to end: give up what is bound to it. */
 	void (*thread_exit)(void);
 	/* No request runs any more: run exit handlers (atexit), free. On a green thread. */

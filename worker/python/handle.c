@@ -7,10 +7,12 @@
 
 #include "common/contract.h"
 #include "common/log.h"
+#include "common/settings.h"
 #include "worker/python/environ.h"
 #include "worker/python/errors.h"
 #include "worker/python/file_wrapper.h"
 #include "worker/python/forked.h"
+#include "worker/python/hooks.h"
 #include "worker/python/input.h"
 #include "worker/python/interrupt.h"
 #include "worker/python/interpreter.h"
@@ -99,15 +101,21 @@ static void
 exchange_run(struct app *app, struct app_exchange *x)
 {
 	PyObject *input = input_new(x->body, x->fd), *env = NULL;
-	PyObject *start_response = start_response_new(x->response);
+	PyObject *start_response = start_response_new(x->response), *request = NULL;
+	bool failed = input == NULL || start_response == NULL;
 
 	serving_begin(x);
-	if (input != NULL && start_response != NULL)
+	if (!failed && hooks_around_requests())
+		request = hooks_before(x, input, &failed);
+	if (!failed)
 		env = environ_new(app->environ, x, input);
 	if (env != NULL)
 		run(app, x, env, start_response, input);
 	else
 		request_failed(x, input);
+	if (request != NULL)
+		hooks_after(x, request, env);
+	Py_XDECREF(request);
 	if (start_response != NULL)
 		start_response_detach(start_response);
 	if (input != NULL)
@@ -175,15 +183,36 @@ types_ready(void)
 	return respond_init();
 }
 
+/* The beginning of a worker, which may have the application already. Attached; likewise. */
+static int
+app_begin(struct app *app, const struct app_config *config)
+{
+	int code = 0;
+
+	if (hooks_began(config) == -1)
+		return load_failed();
+	if (app->callable == NULL)
+		code = load_application(config->uri, &app->callable);
+	if (code == 0 && hooks_loaded(app->callable) == -1)
+		code = load_failed();
+	return code;
+}
+
 /* Attached. 0 or an enum worker_exit, after logging. */
 static int
 app_prepare(struct app *app, const struct app_config *config)
 {
+	int code;
+
 	if (types_ready() == -1 || (app->environ = environ_maker_new(config)) == NULL) {
 		error_log_current("cannot prepare Python");
 		return WORKER_EXIT_BOOT;
 	}
-	return load_application(config->uri, &app->callable);
+	if ((code = hooks_open(config)) != 0)
+		return code;
+	if (!config->is_worker)
+		return load_application(config->uri, &app->callable);
+	return app_begin(app, config);
 }
 
 static int
@@ -207,6 +236,7 @@ python_load(const struct app_config *config, struct app **result)
 	if (code != 0) {
 		environ_maker_free(app->environ);
 		free(app);
+		hooks_ended();
 		interpreter_stop(false);
 		thread_close_all();
 		return code;
@@ -248,13 +278,12 @@ python_adopt(struct app *app, const struct app_config *config)
 {
 	int rc;
 
-	(void)app;
 	thread_inherit();
 	spawn_open();
 	forked_watch(); /* this fork was no request's */
-	rc = interpreter_adopt(config);
+	rc = interpreter_adopt(config) == 0 ? app_begin(app, config) : WORKER_EXIT_BOOT;
 	thread_detach();
-	return rc == 0 ? 0 : WORKER_EXIT_BOOT;
+	return rc;
 }
 
 static int
@@ -302,6 +331,7 @@ python_unload(struct app *app)
 	preempt_close();
 	if (thread_attach() == -1)
 		return;
+	hooks_ended();
 	interpreter_stop(true);
 	thread_close_all();
 	environ_maker_free(app->environ);
@@ -323,6 +353,8 @@ const struct app_ops python_app_ops = {
     .leftovers = python_leftovers,
     .preempt = preempt_turn,
     .write_stack = stack_write,
+    .has_hook = hooks_have,
+    .hook = hooks_run,
     .thread_exit = thread_end,
     .unload = python_unload,
 };

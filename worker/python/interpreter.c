@@ -109,18 +109,17 @@ static PyMethodDef boot_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* A module from its source, with our functions in it. */
-static PyObject *
-module_import(const char *name, const char *file, const char *source)
+PyObject *
+interpreter_import(const char *name, const char *file, const char *source, PyMethodDef *more)
 {
 	PyMethodDef *const functions[] = {
-	    serving_functions, interrupt_functions, spawn_functions, boot_functions};
+	    serving_functions, interrupt_functions, spawn_functions, boot_functions, more};
 	PyObject *code = Py_CompileString(source, file, Py_file_input), *module = NULL;
 
 	if (code != NULL)
 		module = PyImport_AddModule(name); /* borrowed */
 	for (size_t i = 0; module != NULL && i < sizeof(functions) / sizeof(functions[0]); i++)
-		if (PyModule_AddFunctions(module, functions[i]) == -1)
+		if (functions[i] != NULL && PyModule_AddFunctions(module, functions[i]) == -1)
 			module = NULL;
 	if (module != NULL)
 		module = PyImport_ExecCodeModule(name, code);
@@ -132,12 +131,13 @@ module_import(const char *name, const char *file, const char *source)
 static int
 boot_import(void)
 {
-	PyObject *module = module_import("_greenicorn_hubs", "<greenicorn hubs>", hubs_source);
+	PyObject *module =
+	    interpreter_import("_greenicorn_hubs", "<greenicorn hubs>", hubs_source, NULL);
 
 	if (module == NULL)
 		return -1;
 	Py_DECREF(module); /* boot.py imports it */
-	boot = module_import("_greenicorn", "<greenicorn>", boot_source);
+	boot = interpreter_import("_greenicorn", "<greenicorn>", boot_source, NULL);
 	return boot == NULL ? -1 : 0;
 }
 

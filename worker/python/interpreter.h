@@ -51,6 +51,10 @@ bool interpreter_has_hubs(void);
 bool interpreter_wait_in_hub(void);
 void interpreter_finish_hubs(void);
 
+/* A module from its source, with more functions (or NULL) beside ours. New reference, or NULL. */
+PyObject *interpreter_import(
+    const char *name, const char *file, const char *source, PyMethodDef *more);
+
 /* Call a function of boot.py. A new reference, or NULL with an exception. */
 PyObject *interpreter_call(const char *function, PyObject *const *args, size_t nargs);
 

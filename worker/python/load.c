@@ -7,7 +7,7 @@
 #include "worker/python/interpreter.h"
 
 /* A URI that names no application is one line; all else, SystemExit too, has a traceback. */
-static int
+int
 load_failed(void)
 {
 	PyObject *exception = error_take();

@@ -8,4 +8,7 @@
 /* Attached. 0 and a new reference, or WORKER_EXIT_BOOT or _APP after logging why. */
 int load_application(const char *uri, PyObject **callable);
 
+/* Attached, with an exception that says why the worker cannot start: WORKER_EXIT_BOOT or _APP. */
+int load_failed(void);
+
 #endif

@@ -1,0 +1,426 @@
+"""gunicorn's server hooks: the functions that the settings name, and what they are called with.
+
+Built into greenicorn-worker, and only run when a hook is set: in each worker, and in the process
+that workers are forked from, which is what gunicorn calls the arbiter. The names, arguments and
+attributes are gunicorn's; docs/hooks.md says what differs.
+"""
+
+import importlib
+import inspect
+import json
+import logging
+import operator
+import os
+import signal
+import socket
+import sys
+import traceback
+
+# How many arguments each is called with.
+ARGUMENTS = {
+    "on_starting": 1,
+    "when_ready": 1,
+    "on_reload": 1,
+    "pre_exec": 1,
+    "on_exit": 1,
+    "nworkers_changed": 3,
+    "pre_fork": 2,
+    "post_fork": 2,
+    "post_worker_init": 1,
+    "pre_request": 2,
+    "post_request": 4,
+    "worker_int": 1,
+    "worker_abort": 1,
+    "worker_exit": 2,
+    "child_exit": 2,
+}
+
+# What a request's end sends by itself: none of the application's header fields.
+OWN_FIELDS = ("server", "date", "connection", "transfer-encoding")
+
+
+class HookError(Exception):
+    """A setting that names no such function: a line for the log."""
+
+
+# ---- finding the functions ----
+
+
+def _takes(function, n):
+    """Whether it can be called with n arguments; what cannot be known is believed."""
+    try:
+        inspect.signature(function).bind(*(None,) * n)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def _with_arguments(name, text, function):
+    """post_request may leave out resp, or environ as well."""
+    n = ARGUMENTS[name]
+    if not callable(function):
+        raise HookError("%s: %s is not callable" % (name, text))
+    if _takes(function, n):
+        return function
+    if name == "post_request":
+        if _takes(function, 3):
+            return lambda worker, req, environ, resp: function(worker, req, environ)
+        if _takes(function, 2):
+            return lambda worker, req, environ, resp: function(worker, req)
+    raise HookError("%s: %s does not take %d argument%s" % (name, text, n, "s" * (n > 1)))
+
+
+def _find(name, text):
+    """The function that text names: module:function or module.function."""
+    module_name, _, attribute = text.rpartition(":" if ":" in text else ".")
+    if not module_name or not attribute:
+        raise HookError("%s: %r is no module:function" % (name, text))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name + ".").startswith(error.name + "."):
+            raise HookError("%s: cannot import %s: %s" % (name, text, error)) from None
+        raise
+    try:
+        function = operator.attrgetter(attribute)(module)
+    except AttributeError:
+        raise HookError("%s: Failed to find attribute %r in %r." % (name, attribute, module_name)) from None
+    return _with_arguments(name, text, function)
+
+
+# ---- what they are called with ----
+
+
+class Log:
+    """gunicorn's logger: the error log of the server. Other handlers go to the two of Python's logging."""
+
+    def __init__(self):
+        self.error_log = logging.getLogger("gunicorn.error")
+        self.access_log = logging.getLogger("gunicorn.access")
+
+    def log(self, level, message, *args, exc_info=None, stack_info=False, **ignored):
+        if isinstance(level, str):
+            level = logging.getLevelName(level.upper())
+        text = str(message)
+        if args:
+            text %= args[0] if len(args) == 1 and isinstance(args[0], dict) and args[0] else args
+        if exc_info:
+            if isinstance(exc_info, BaseException):
+                exc_info = type(exc_info), exc_info, exc_info.__traceback__
+            elif not isinstance(exc_info, tuple):
+                exc_info = sys.exc_info()
+            text += "\n" + "".join(traceback.format_exception(*exc_info))
+        if stack_info:
+            text += "\n" + "".join(traceback.format_stack()[:-1])
+        line, _, below = text.replace("\0", "?").partition("\n")
+        below = (below.rstrip("\n") + "\n").encode("utf-8", "backslashreplace") if below else b""
+        log_line(min(max(level // 10 - 1, 0), 4), line.encode("utf-8", "backslashreplace"), below)  # noqa: F821 - of hooks.c
+
+    def critical(self, message, *args, **kwargs):
+        self.log(logging.CRITICAL, message, *args, **kwargs)
+
+    def error(self, message, *args, **kwargs):
+        self.log(logging.ERROR, message, *args, **kwargs)
+
+    def warning(self, message, *args, **kwargs):
+        self.log(logging.WARNING, message, *args, **kwargs)
+
+    warn = warning
+
+    def info(self, message, *args, **kwargs):
+        self.log(logging.INFO, message, *args, **kwargs)
+
+    def debug(self, message, *args, **kwargs):
+        self.log(logging.DEBUG, message, *args, **kwargs)
+
+    def exception(self, message, *args, exc_info=True, **kwargs):
+        self.log(logging.ERROR, message, *args, exc_info=exc_info, **kwargs)
+
+
+def _address(bind):
+    if bind.startswith("unix:"):
+        return bind[5:].removeprefix("//")
+    host, found, port = bind.removeprefix("tcp://").rpartition(":")
+    if not found or bind.endswith("]"):
+        host, port = bind, "8000"
+    return host.strip("[]"), int(port)
+
+
+class _Setting:
+    def __init__(self, name, value):
+        self.name = name
+        self.value = value
+
+    def get(self):
+        return self.value
+
+
+class Config:
+    """server.cfg: an attribute for each setting."""
+
+    def __init__(self, values):
+        self.__dict__.update(values)
+        self.env = dict(item.split("=", 1) for item in self.raw_env if "=" in item)
+        if self.logconfig_dict:
+            self.logconfig_dict = json.loads(self.logconfig_dict)
+        for name in ("secure_scheme_headers",):
+            setattr(self, name, dict(item.split(": ", 1) for item in getattr(self, name)))
+        if self.proc_name is None:
+            self.proc_name = self.wsgi_app
+        self.worker_class_str = self.worker_class
+        self.is_ssl = bool(self.certfile or self.keyfile)
+        self.uid, self.gid = os.getuid(), os.getgid()
+        self._names = list(values)
+
+    @property
+    def settings(self):
+        return {name: _Setting(name, getattr(self, name)) for name in self._names}
+
+    @property
+    def address(self):
+        return [_address(bind) for bind in self.bind]
+
+    def set(self, name, value):
+        if name not in self._names:
+            raise AttributeError("No configuration setting for: %s" % name)
+        setattr(self, name, value)
+
+
+class Listener:
+    """A listening socket, as one of Python's once that is asked for."""
+
+    def __init__(self, fd, text):
+        self._fd = fd
+        self._text = text
+
+    def __str__(self):
+        return self._text
+
+    def __getattr__(self, name):
+        if name == "sock":
+            self.sock = socket.socket(fileno=os.dup(self._fd))
+            return self.sock
+        return getattr(self.sock, name)
+
+    def fileno(self):
+        return self._fd
+
+
+class App:
+    """worker.app: what gunicorn has around the WSGI application."""
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+        self.callable = None
+
+    def wsgi(self):
+        return self.callable
+
+
+class Server:
+    """gunicorn's arbiter."""
+
+    def __init__(self, cfg, log, listeners, pid):
+        self.cfg = cfg
+        self.log = log
+        self.app = App(cfg)
+        self.pid = pid
+        self.address = cfg.address
+        self.proc_name = cfg.proc_name
+        self.timeout = cfg.timeout
+        self.num_workers = cfg.workers
+        self.worker_age = 0
+        self.LISTENERS = listeners
+        self.WORKERS = {}
+
+
+class Tmp:
+    """worker.tmp: gunicorn's file by whose time a worker shows that it lives."""
+
+    @staticmethod
+    def last_update():
+        return worker_row()[2]  # noqa: F821 - of hooks.c
+
+    @staticmethod
+    def notify():
+        """The loop does."""
+
+
+class Worker:
+    def __init__(self, age, pid, server):
+        self.age = age
+        self.pid = "[booting]" if pid is None else pid
+        self.ppid = server.pid
+        self.sockets = server.LISTENERS
+        self.app = server.app
+        self.cfg = server.cfg
+        self.log = server.log
+        self.timeout = server.timeout
+        self.max_requests = server.cfg.max_requests or sys.maxsize
+        self.wsgi = None
+        self.booted = False
+        self.aborted = False
+        self.tmp = Tmp()
+
+    def __str__(self):
+        return "<Worker %s>" % self.pid
+
+    def _row(self):
+        """What the scoreboard says, in the worker itself: whether it serves on, and how many requests."""
+        return worker_row() if self is worker else (True, 0, 0)  # noqa: F821 - of hooks.c
+
+    @property
+    def nr(self):
+        return self._row()[1]
+
+    @property
+    def alive(self):
+        return self._row()[0]
+
+    @alive.setter
+    def alive(self, alive):
+        """gunicorn's way to have a worker end when it has answered what it has begun."""
+        if not alive and self is worker:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def notify(self):
+        """The loop does."""
+
+
+class Request:
+    """pre_request's and post_request's req: read from the head's bytes when somebody asks."""
+
+    def __init__(self, head, minor, peer, scheme, body):
+        self._head = head
+        self.version = 1, minor
+        self.peer_addr = self.remote_addr = peer
+        self.scheme = scheme
+        self.body = body
+        self.trailers = []
+        self.proxy_protocol_info = None
+
+    def __getattr__(self, name):
+        if name not in ("method", "uri", "path", "query", "fragment", "headers", "req_number"):
+            raise AttributeError("request has no attribute %r" % name)
+        line, *fields = self._head.decode("latin-1").split("\r\n")
+        self.method, _, target = line.partition(" ")
+        self.uri = target.partition(" ")[0]
+        rest, _, self.fragment = self.uri.partition("#")
+        if "://" in rest.partition("?")[0]:
+            rest = "/" + rest.partition("://")[2].partition("/")[2]
+        self.path, _, self.query = rest.partition("?")
+        pairs = (field.partition(":") for field in fields)
+        self.headers = [(name.upper(), value.strip(" \t")) for name, _, value in pairs]
+        self.req_number = 1
+        return self.__dict__[name]
+
+    def get_header(self, name):
+        name = name.upper()
+        return next((value for n, value in self.headers if n == name), None)
+
+    def should_close(self):
+        connection = (self.get_header("CONNECTION") or "").lower()
+        return connection == "close" or (self.version < (1, 1) and connection != "keep-alive")
+
+
+class Response:
+    """post_request's resp."""
+
+    def __init__(self, req, head, sent, headers_sent):
+        self.req = req
+        self.version = req.version
+        self.sent = sent
+        self.headers_sent = headers_sent
+        line, *fields = head.decode("latin-1").partition("\r\n\r\n")[0].split("\r\n")  # a short body is behind it
+        self.status = line.partition(" ")[2] or None
+        self.status_code = int(self.status[:3]) if self.status else None
+        pairs = (field.partition(": ") for field in fields)
+        self.headers = [(name, value) for name, _, value in pairs if name.lower() not in OWN_FIELDS]
+        names = {field.partition(":")[0].lower(): field.partition(":")[2].strip() for field in fields}
+        self.chunked = names.get("transfer-encoding") == "chunked"
+        length = names.get("content-length")
+        self.response_length = int(length) if length else None
+        self.must_close = names.get("connection") == "close"
+        self.upgrade = names.get("connection", "").lower() == "upgrade"
+
+
+# ---- the life of the processes ----
+
+functions = {}
+server = None
+worker = None  # in a worker: this one
+_exited = False
+
+
+def open_hooks(settings, listeners, pid):
+    """Find the functions. Raises what the start is to fail with."""
+    global server
+    cfg = Config(settings)
+    functions.update((name, _find(name, settings[name])) for name in ARGUMENTS if settings[name])
+    for name in ARGUMENTS:
+        setattr(cfg, name, functions.get(name, lambda *args: None))
+    server = Server(cfg, Log(), [Listener(*item) for item in listeners], pid)
+
+
+def call(name, *args):
+    if name in functions:
+        functions[name](*args)
+
+
+def call_safely(name, *args):
+    """What it raises is logged; sys.exit() too."""
+    try:
+        call(name, *args)
+    except BaseException:
+        server.log.exception("Exception in the hook %s", name)
+
+
+def began(age):
+    """In a new worker, before the application is loaded."""
+    global worker
+    if worker is None:
+        worker = Worker(age, None, server)
+    worker.pid = os.getpid()
+    call("post_fork", server, worker)
+
+
+def loaded(application):
+    worker.app.callable = worker.wsgi = application
+    call("post_worker_init", worker)
+    worker.booted = True
+
+
+def interrupted():
+    call_safely("worker_int", worker)
+
+
+def aborted():
+    worker.aborted = True
+    call_safely("worker_abort", worker)
+
+
+def ended():
+    """Once: at the end, or when there is no more time to wait for it."""
+    global _exited
+    if worker is not None and not _exited:
+        _exited = True
+        call_safely("worker_exit", server, worker)
+
+
+def pre_request(head, minor, peer, scheme, body):
+    """The request, and what the hook has raised."""
+    req = Request(head, minor, peer, scheme, body)
+    try:
+        call("pre_request", worker, req)
+    except BaseException as error:
+        return req, error
+    return req, None
+
+
+def post_request(req, environ, head, sent, headers_sent):
+    try:
+        call("post_request", worker, req, environ, Response(req, head, sent, headers_sent))
+    except BaseException:
+        server.log.exception("Exception in post_request hook")
