@@ -34,6 +34,8 @@ static struct {
 	enum log_level level;
 	bool journal;  /* lines begin with <N>, a priority of syslog(3): sd-daemon(3) */
 	unsigned lost; /* lines, since the last one that could be written */
+	void (*also)(int, const char *, size_t);
+	struct log_counts counts; /* of any OS thread: a lost one does no harm */
 } the_log = {.fd = STDERR_FILENO, .out = STDERR_FILENO, .level = LOG_LEVEL_INFO};
 
 static const char *const journal_priorities[] = {
@@ -114,6 +116,18 @@ log_open(const char *path, enum log_level level)
 	the_log.journal = copy == NULL && is_journal();
 	out_open();
 	return 0;
+}
+
+void
+log_also(void (*fn)(int, const char *, size_t))
+{
+	the_log.also = fn;
+}
+
+struct log_counts
+log_counts(void)
+{
+	return the_log.counts;
 }
 
 /* The descriptor keeps its number: others (faulthandler) have been told it. */
@@ -275,12 +289,13 @@ void
 log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
 {
 	int saved_errno = errno;
-	char line[PIPE_BUF], text[PIPE_BUF], *p;
+	char line[PIPE_BUF], text[PIPE_BUF], *p, *message;
 	const char *end = line + sizeof(line) - 1;
 
+	the_log.counts.lines[level]++;
 	if (!log_enabled(level))
 		return;
-	p = line + log_prefix(line, sizeof(line), level);
+	p = message = line + log_prefix(line, sizeof(line), level);
 	vsnprintf(text, sizeof(text), format, ap);
 	p = log_sanitise(p, end, text);
 	if (with_errno) {
@@ -289,6 +304,8 @@ log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
 	}
 	*p++ = '\n';
 	log_write(line, (size_t)(p - line));
+	if (the_log.also != NULL)
+		the_log.also(level, message, (size_t)(p - message) - 1);
 	errno = saved_errno;
 }
 
@@ -304,21 +321,39 @@ lines_copy(char *dst, const char *prefix, const char *text, size_t n)
 	return dst;
 }
 
+static void
+text_also(enum log_level level, const char *line, size_t line_n, const char *text, size_t n)
+{
+	char *all = malloc(line_n + n);
+
+	if (all == NULL) {
+		the_log.also(level, line, line_n);
+		return;
+	}
+	memcpy(all, line, line_n);
+	memcpy(all + line_n, text, n);
+	the_log.also(level, all, line_n + n);
+	free(all);
+}
+
 /* The journal makes an entry of each line: a traceback's have the priority of the first. */
 void
 log_text(enum log_level level, const char *line, const char *text, size_t n)
 {
 	const char *priority = the_log.journal ? journal_priorities[level] : "";
 	int saved_errno = errno;
-	char head[PIPE_BUF], *p, *all;
+	char head[PIPE_BUF], *p, *all, *message;
 	size_t head_n;
 
+	the_log.counts.texts++;
 	if (!log_enabled(level))
 		return;
-	p = head + log_prefix(head, sizeof(head), level);
+	p = message = head + log_prefix(head, sizeof(head), level);
 	p = log_sanitise(p, head + sizeof(head) - 1, line);
 	*p++ = '\n';
 	head_n = (size_t)(p - head);
+	if (the_log.also != NULL)
+		text_also(level, message, (size_t)(p - message), text, n);
 	if ((all = malloc(head_n + n * (1 + strlen(priority)))) != NULL) {
 		memcpy(all, head, head_n);
 		p = lines_copy(all + head_n, priority, text, n);

@@ -33,6 +33,18 @@ enum log_level {
  */
 int log_open(const char *path, enum log_level);
 
+/*
+ * Have fn told as well what is written, but for log_raw's: text is what follows a line's prefix,
+ * several lines perhaps. It may log itself, if it does not do so each time. NULL: nobody.
+ */
+void log_also(void (*fn)(int level, const char *text, size_t n));
+
+/* How many lines there have been at a level, and how many with a text below them. */
+struct log_counts {
+	unsigned long lines[LOG_LEVEL_CRITICAL + 1], texts;
+};
+struct log_counts log_counts(void);
+
 /* Open the same path again (SIGUSR1). 0, or -1 with errno and the old file kept. */
 int log_reopen(void);
 

@@ -7,9 +7,12 @@
 #include <unistd.h>
 
 #include "common/address.h"
+#include "common/outlet.h"
 #include "common/privs.h"
 #include "common/refuse.h"
 #include "common/settings_table.h"
+#include "common/statsd.h"
+#include "common/syslog_out.h"
 
 /* Refuse the setting's value, naming the place that it came from. */
 static int
@@ -78,6 +81,26 @@ check_access_log_format(const struct settings *s, struct settings_error *error)
 	return refuse_value(s, "access_log_format", "an empty format", error);
 }
 
+static int
+check_logging(const struct settings *s, struct settings_error *error)
+{
+	char why[256];
+
+	if (s->syslog_addr == NULL)
+		return refuse_value(s, "syslog_addr", "no address", error);
+	if (outlet_check(s->syslog_addr, why, sizeof(why)) == -1)
+		return refuse_value(s, "syslog_addr", why, error);
+	if (s->syslog_facility == NULL || syslog_out_facility(s->syslog_facility) == -1)
+		return refuse_value(s, "syslog_facility",
+		    "expected user, daemon, local0 to local7, auth, authpriv, cron, ftp, kern, "
+		    "lpr, "
+		    "mail, news, security, syslog or uucp",
+		    error);
+	if (s->statsd_host != NULL && statsd_check(s->statsd_host, why, sizeof(why)) == -1)
+		return refuse_value(s, "statsd_host", why, error);
+	return 0;
+}
+
 /* A relative one is below chdir, where everything is loaded. */
 static int
 check_directory(
@@ -116,7 +139,7 @@ settings_check(const struct settings *s, struct settings_error *error)
 	if (check_refused(s, error) == -1 || check_bind(s, error) == -1 ||
 	    check_accounts(s, error) == -1 || check_raw_env(s, error) == -1 ||
 	    check_worker_class(s, error) == -1 || check_access_log_format(s, error) == -1 ||
-	    check_directory(s, "chdir", s->chdir, error) == -1 ||
+	    check_logging(s, error) == -1 || check_directory(s, "chdir", s->chdir, error) == -1 ||
 	    check_directory(s, "virtualenv", s->virtualenv, error) == -1)
 		return -1;
 	return 0;

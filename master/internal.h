@@ -5,6 +5,7 @@
 #include "master/backoff.h"
 #include "master/child.h"
 #include "master/master.h"
+#include "master/metrics.h"
 #include "master/status.h"
 #include "master/upgrade.h"
 
@@ -21,6 +22,7 @@ struct master {
 	struct scoreboard scoreboard;
 	struct pidfile pidfile;
 	struct status status;
+	struct metrics metrics;
 	struct upgrade upgrade;
 	uint64_t served;        /* requests that workers which are gone have answered */
 	uint64_t blocked;       /* likewise: that let no other run for too long */

@@ -13,6 +13,8 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/privs.h"
+#include "common/statsd.h"
+#include "common/syslog_out.h"
 #include "common/title.h"
 #include "master/check.h"
 #include "master/daemon.h"
@@ -103,6 +105,8 @@ log_begin(const struct settings *s)
 
 	if (log_open(s->errorlog, level) == -1)
 		fatal("%s: errorlog: cannot open %s", settings_origin(s, "errorlog"), s->errorlog);
+	syslog_out_apply(s);
+	statsd_apply(s);
 	log_info("Starting greenicorn " GREENICORN_VERSION);
 }
 

@@ -12,6 +12,7 @@
 #include "common/contract.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/statsd.h"
 #include "master/internal.h"
 #include "master/notify.h"
 #include "master/reconcile.h"
@@ -344,6 +345,12 @@ master_fini(struct master *m)
 	free(m->children);
 }
 
+static uint64_t
+earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 int
 master_run(const struct master_config *config, struct generation *first,
     const struct pidfile *pidfile, const struct upgrade *upgrade)
@@ -353,7 +360,7 @@ master_run(const struct master_config *config, struct generation *first,
 	    .pidfile = *pidfile,
 	    .upgrade = *upgrade,
 	    .stop_signal = SIGTERM};
-	uint64_t wake, status_wake;
+	uint64_t wake;
 
 	if (master_init(&m) == -1)
 		fatalx("cannot start");
@@ -361,14 +368,15 @@ master_run(const struct master_config *config, struct generation *first,
 		wake = master_reconcile(&m);
 		if (m.stopping && m.n == 0)
 			break;
-		status_wake = status_update(&m);
-		master_wait(&m, status_wake < wake ? status_wake : wake);
+		wake = earlier(wake, earlier(status_update(&m), metrics_update(&m)));
+		master_wait(&m, wake);
 		master_take_signals(&m);
 		crew_reap(&m);
 	}
 	log_info("Shutting down: Master");
 	if (m.reason != NULL)
 		log_errorx("Reason: %s", m.reason);
+	statsd_flush();
 	master_fini(&m);
 	return m.exit_code;
 }

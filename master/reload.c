@@ -8,6 +8,8 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/statsd.h"
+#include "common/syslog_out.h"
 #include "master/daemon.h"
 #include "master/internal.h"
 #include "master/notify.h"
@@ -93,6 +95,8 @@ log_apply(const struct settings *s)
 	if (log_open(s->errorlog, (enum log_level)log_level_parse(s->loglevel)) == -1)
 		log_warn(
 		    "%s: errorlog: cannot open %s", settings_origin(s, "errorlog"), s->errorlog);
+	syslog_out_apply(s);
+	statsd_apply(s);
 }
 
 static void

@@ -31,10 +31,11 @@
 
 struct access_log {
 	struct access_format *format; /* owned */
-	char *path;                   /* owned; NULL: standard output */
-	int fd;                       /* owned when there is a path */
-	bool regular;                 /* a plain file: it takes everything, in one piece */
-	bool failing;                 /* the last write failed: said once */
+	char *path;                   /* owned; NULL: standard output, or nowhere */
+	int fd;                       /* owned when there is a path; -1: nowhere */
+	void (*also)(const char *, size_t);
+	bool regular; /* a plain file: it takes everything, in one piece */
+	bool failing; /* the last write failed: said once */
 	size_t len;
 	char buf[BUFFER_SIZE];
 };
@@ -64,18 +65,18 @@ log_use(struct access_log *log, int fd)
 }
 
 struct access_log *
-access_log_open(const char *path, struct access_format *format)
+access_log_open(const char *path, struct access_format *format, void (*also)(const char *, size_t))
 {
 	struct access_log *log = calloc(1, sizeof(*log));
-	int saved, fd = STDOUT_FILENO;
+	int saved, fd = path != NULL ? STDOUT_FILENO : -1;
 
 	if (log == NULL)
 		return NULL;
-	if (strcmp(path, "-") != 0) {
+	if (path != NULL && strcmp(path, "-") != 0) {
 		log->path = strdup(path);
 		fd = log->path == NULL ? -1 : file_open(path);
 	}
-	if (fd == -1) {
+	if (fd == -1 && path != NULL) {
 		saved = errno;
 		free(log->path);
 		free(log);
@@ -83,6 +84,7 @@ access_log_open(const char *path, struct access_format *format)
 		return NULL;
 	}
 	log->format = format;
+	log->also = also;
 	log_use(log, fd);
 	return log;
 }
@@ -116,12 +118,19 @@ access_log_wants(const struct access_log *log)
 void
 access_log_add(struct access_log *log, const struct app_exchange *exchange)
 {
+	char *line;
+	size_t n;
+
 	if (log == NULL)
 		return;
 	if (BUFFER_SIZE - log->len < LINE_SIZE)
 		access_log_flush(log);
-	log->len +=
-	    access_format_print(log->format, exchange, green_now(), log->buf + log->len, LINE_SIZE);
+	line = log->buf + log->len;
+	n = access_format_print(log->format, exchange, green_now(), line, LINE_SIZE);
+	if (log->also != NULL)
+		log->also(line, n - 1);
+	if (log->fd != -1)
+		log->len += n;
 }
 
 /* How much from buf[at] on goes into the next write: for a pipe whole lines, if one fits. */

@@ -12,8 +12,12 @@
 struct access_format;
 struct access_log;
 
-/* path "-" is standard output. format is the log's from here on. NULL with errno. */
-struct access_log *access_log_open(const char *path, struct access_format *format);
+/*
+ * path "-" is standard output, and NULL nowhere. also is told each line, too, without its "\n";
+ * NULL: nobody. format is the log's from here on. NULL with errno.
+ */
+struct access_log *access_log_open(
+    const char *path, struct access_format *format, void (*also)(const char *line, size_t n));
 
 /* Write what is there, and close. NULL does nothing, here and below. */
 void access_log_close(struct access_log *);

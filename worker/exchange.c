@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/log.h"
+#include "common/statsd.h"
 #include "worker/access_format.h"
 #include "worker/access_log.h"
 #include "worker/green/green.h"
@@ -204,6 +205,8 @@ exchange_log(const struct exchange_config *config, struct exchange *x)
 	if (config->wants & ACCESS_WANTS_RUN_TIME)
 		x->app.ran = green_run_time() - x->run_before;
 	access_log_add(config->access_log, &x->app);
+	if (statsd_wanted())
+		statsd_request(x->response.status, green_now() - x->app.started);
 	for (size_t i = 0; i < x->app.nlog; i++) {
 		free(x->app.log_values[i]);
 		x->app.log_values[i] = NULL;

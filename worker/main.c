@@ -19,6 +19,8 @@
 #include "common/fds.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/statsd.h"
+#include "common/syslog_out.h"
 #include "worker/access_format.h"
 #include "worker/access_log.h"
 #include "worker/mold.h"
@@ -94,6 +96,8 @@ start_log(const struct settings *settings)
 	}
 	if (log_open(settings->errorlog, (enum log_level)level) == -1)
 		fatal("errorlog: %s", settings->errorlog);
+	syslog_out_apply(settings);
+	statsd_apply(settings);
 	if (settings->capture_output &&
 	    (dup2(log_fd(), STDOUT_FILENO) == -1 || dup2(log_fd(), STDERR_FILENO) == -1))
 		fatal("capture_output");
@@ -106,13 +110,15 @@ start_access_log(const struct settings *settings)
 	struct access_log *log;
 	char why[256];
 
-	if (settings->accesslog == NULL || settings->check_config)
+	if ((settings->accesslog == NULL && !syslog_out_access_wanted(settings)) ||
+	    settings->check_config)
 		return NULL;
 	format =
 	    access_format_new(settings->access_log_format, settings->script_name, why, sizeof(why));
 	if (format == NULL)
 		fatalx("access_log_format: %s", why);
-	log = access_log_open(settings->accesslog, format);
+	log = access_log_open(settings->accesslog, format,
+	    syslog_out_access_wanted(settings) ? syslog_out_access : NULL);
 	if (log == NULL)
 		fatal("accesslog: %s", settings->accesslog);
 	return log;

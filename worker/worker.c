@@ -24,6 +24,8 @@
 #include "common/contract.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/statsd.h"
+#include "common/syslog_out.h"
 #include "worker/accept.h"
 #include "common/streams.h"
 #include "worker/access_format.h"
@@ -181,6 +183,7 @@ worker_exit_now(struct worker *w)
 {
 	access_log_flush(w->contract->access_log);
 	log_info("Worker exiting (pid: %d)", (int)getpid());
+	statsd_flush();
 	_exit(w->exit_code);
 }
 
@@ -364,7 +367,7 @@ descriptors_own(const struct worker *w)
 		int flags = fcntl(fd, F_GETFD);
 
 		if (flags == -1 || (flags & FD_CLOEXEC) == 0 || fd == log_fd() ||
-		    fd == log_out_fd())
+		    fd == log_out_fd() || fd == syslog_out_fd())
 			continue;
 		if (green_fd_own(fd) == -1)
 			return -1;
@@ -639,6 +642,7 @@ on_pass(void *arg)
 	struct worker *w = arg;
 
 	access_log_flush(w->contract->access_log);
+	statsd_flush();
 }
 
 static void
@@ -670,7 +674,7 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 	w->base = green_event_base_new();
 	if (w->base == NULL || green_init(w->base, &config) == -1)
 		fatal("cannot start the event loop");
-	if (contract->access_log != NULL)
+	if (contract->access_log != NULL || statsd_wanted())
 		green_on_pass(on_pass, w);
 	if (access_log_wants(contract->access_log) & ACCESS_WANTS_RUN_TIME)
 		green_account();
@@ -709,6 +713,7 @@ worker_run(const struct worker_contract *contract, struct app *app)
 
 	scoreboard_keep(contract->scoreboard);
 	in_flight_init(contract->row, contract->requests);
+	statsd_begin();
 	worker_init(&w, contract);
 	atomic_store(&contract->row->pid, (uint32_t)getpid());
 	atomic_store(&contract->row->state, SCOREBOARD_STARTING);
@@ -720,5 +725,6 @@ worker_run(const struct worker_contract *contract, struct app *app)
 	access_log_flush(contract->access_log);
 	worker_fini(&w);
 	log_info("Worker exiting (pid: %d)", (int)getpid());
+	statsd_flush();
 	return w.exit_code;
 }

@@ -375,7 +375,7 @@ log_new(const char *name)
 	struct access_log *log;
 
 	assert_non_null(f);
-	log = access_log_open(name, f);
+	log = access_log_open(name, f, NULL);
 	if (log == NULL)
 		access_format_free(f);
 	return log;
