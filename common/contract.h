@@ -30,10 +30,20 @@
  * worker's descriptors. Once it has said READY it takes orders on the control socket: FORK, a
  * slot and an age, with the new worker's end of its control socket (SCM_RIGHTS). It answers FORKED
  * and the worker's pid, or -1. The worker is the child of the next subreaper, which the master is.
+ *
+ * With server hooks for the master there is a mold, too; unless preload_app is set it leaves the
+ * application to the workers. HOOK with some words, see master/hooks.c, has it call them; it
+ * answers DONE or FAILED, but nothing to KNOWN, which only tells it of a worker, and DEAF: the
+ * server stops, and nobody shall connect to the mold's copies of the listening sockets.
  */
 #define CONTRACT_ENV_MOLD   "GREENICORN_MOLD"
 #define CONTRACT_MSG_FORK   "fork"
 #define CONTRACT_MSG_FORKED "forked"
+#define CONTRACT_MSG_HOOK   "hook"
+#define CONTRACT_MSG_KNOWN  "known"
+#define CONTRACT_MSG_DEAF   "deaf"
+#define CONTRACT_MSG_DONE   "done"
+#define CONTRACT_MSG_FAILED "failed"
 
 /* For a master that another one started to take over from it: the other's pid. */
 #define CONTRACT_ENV_PREDECESSOR "GREENICORN_PID"

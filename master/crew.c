@@ -65,7 +65,9 @@ crew_spawn(struct master *m)
 
 	if (scoreboard_now() < m->backoff.until)
 		return; /* the one before it could not be started */
-	if (crew_add(m, g->settings.preload_app ? &g->mold : NULL) == 0)
+	if (g->has_mold && !hooks_prepare(m))
+		return;
+	if (crew_add(m, g->has_mold ? &g->mold : NULL) == 0)
 		return;
 	log_error("cannot start a worker");
 	backoff_fail(&m->backoff, scoreboard_now());
@@ -252,6 +254,7 @@ crew_bury(struct master *m, size_t i, int status)
 	m->n--;
 	m->served += c.row->served;
 	m->blocked += c.row->blocked;
+	hooks_tell(m, HOOK_CHILD_EXIT, (int)c.pid, (int)c.age);
 	crew_mourn(m, &c, status);
 	child_release(&c, &m->scoreboard);
 }

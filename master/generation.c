@@ -12,6 +12,7 @@
 #include "common/contract.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "master/hooks.h"
 
 static unsigned last_number; /* no two generations of a process have the same */
 
@@ -221,6 +222,8 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	g->number = ++last_number;
 	g->settings = *s;
 	g->workers = (size_t)s->workers;
+	g->hooks = hooks_set(s);
+	g->has_mold = g->hooks || s->preload_app;
 	g->settings_fd = -1;
 	g->mold = MOLD_NONE;
 	g->title = xasprintf("greenicorn: worker [%s]", s->proc_name ? s->proc_name : s->wsgi_app);

@@ -25,15 +25,19 @@ struct generation {
 	/* Borrowed: the one that stays until this one is proven. Its sockets are not to be lost. */
 	const struct generation *prior;
 	unsigned number;
-	bool proven;    /* one of its workers has been ready */
-	size_t workers; /* wanted: the setting, and what TTIN and TTOU made of it */
+	bool proven;        /* one of its workers has been ready */
+	size_t workers;     /* wanted: the setting, and what TTIN and TTOU made of it */
+	int workers_before; /* of the generation before */
+	bool hooks;         /* it has some that its mold calls */
+	bool has_mold;      /* for that, or with preload_app */
+	bool introduced;    /* its first mold has been told to call them */
 	struct settings settings;
 	struct binding *bindings; /* owned */
 	size_t nbindings;
 	int settings_fd;  /* owned: a memfd with the settings, for the workers */
 	char *title;      /* owned: the workers' name in ps(1) */
 	char *mold_title; /* owned: its mold's */
-	struct mold mold; /* with preload_app: what the workers are forked from */
+	struct mold mold; /* if has_mold: what the workers are forked from */
 };
 
 /*

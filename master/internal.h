@@ -4,6 +4,7 @@
 
 #include "master/backoff.h"
 #include "master/child.h"
+#include "master/hooks.h"
 #include "master/master.h"
 #include "master/metrics.h"
 #include "master/status.h"
@@ -24,6 +25,7 @@ struct master {
 	struct status status;
 	struct metrics metrics;
 	struct upgrade upgrade;
+	struct hook_queue hooks;
 	uint64_t served;        /* requests that workers which are gone have answered */
 	uint64_t blocked;       /* likewise: that let no other run for too long */
 	char reload_error[200]; /* why the last reload failed; "" when it did not */
@@ -48,8 +50,8 @@ void reload_commit(struct master *);
 void reload_roll_back(struct master *, const char *why);
 
 /*
- * molds.c: with preload_app, see that the current generation has a mold. When to come back at the
- * latest; workers may be started now if *ready.
+ * molds.c: with preload_app or hooks, see that the current generation has a mold. When to come back
+ * at the latest; workers may be started now if *ready.
  */
 uint64_t molds_keep(struct master *, bool *ready);
 /* Take what they say; they are to end; one of the children that ended may have been one. */

@@ -90,6 +90,8 @@ on_quit(struct master *m)
 		if (m->stopping && m->children[i].state == CHILD_STOPPING &&
 		    m->children[i].kill_at > kill_at)
 			child_stop(&m->children[i], SIGQUIT, kill_at);
+	if (m->stopping)
+		hooks_hurry(m);
 	master_stop(m, SIGQUIT);
 	m->stop_signal = SIGQUIT;
 }
@@ -103,17 +105,24 @@ on_hup(struct master *m)
 }
 
 static void
+workers_want(struct master *m, size_t n)
+{
+	hooks_tell(m, HOOK_NWORKERS, (int)n, (int)m->current->workers);
+	m->current->workers = n;
+}
+
+static void
 on_ttin(struct master *m)
 {
 	if (m->current->workers < SLOTS / 4)
-		m->current->workers++;
+		workers_want(m, m->current->workers + 1);
 }
 
 static void
 on_ttou(struct master *m)
 {
 	if (m->current->workers > 1)
-		m->current->workers--;
+		workers_want(m, m->current->workers - 1);
 }
 
 /* A worker that is still starting has no handler yet: it is told when it is ready. */
@@ -131,7 +140,7 @@ on_usr1(struct master *m)
 static void
 on_usr2(struct master *m)
 {
-	upgrade_start(m);
+	hooks_upgrade(m);
 }
 
 /*
@@ -149,7 +158,7 @@ on_winch(struct master *m)
 		return;
 	}
 	log_info("graceful stop of workers");
-	m->current->workers = 0;
+	workers_want(m, 0);
 }
 
 /* Each worker that is ready logs what its requests do; one that is not has no handler yet. */
@@ -290,7 +299,7 @@ master_reconcile(struct master *m)
 static void
 master_wait(struct master *m, uint64_t wake)
 {
-	struct pollfd *pfds = xcalloc(m->n + 5, sizeof(*pfds)), *more = pfds + m->n;
+	struct pollfd *pfds = xcalloc(m->n + 6, sizeof(*pfds)), *more = pfds + m->n;
 	uint64_t now = scoreboard_now(), ns = wake > now ? wake - now : 0;
 	struct timespec ts = {(time_t)(ns / BACKOFF_SECOND), (long)(ns % BACKOFF_SECOND)};
 
@@ -299,9 +308,11 @@ master_wait(struct master *m, uint64_t wake)
 	more[2] = (struct pollfd){.fd = m->upgrade.predecessor_fd, .events = POLLIN};
 	more[3] = (struct pollfd){.fd = m->current->mold.control, .events = POLLIN};
 	more[4] = (struct pollfd){.fd = m->upgrade.successor_fd, .events = POLLIN};
+	more[5] = (struct pollfd){
+	    .fd = m->fallback != NULL ? m->fallback->mold.control : -1, .events = POLLIN};
 	for (size_t i = 0; i < m->n; i++)
 		pfds[i] = (struct pollfd){.fd = m->children[i].control, .events = POLLIN};
-	if (ppoll(pfds, m->n + 5, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0) {
+	if (ppoll(pfds, m->n + 6, wake != CHILD_NEVER ? &ts : NULL, NULL) > 0) {
 		for (size_t i = 0; i < m->n; i++)
 			if (pfds[i].revents != 0)
 				crew_listen(m, &m->children[i]);
@@ -309,7 +320,7 @@ master_wait(struct master *m, uint64_t wake)
 			upgrade_listen(m);
 		if (more[2].revents != 0)
 			upgrade_promote(m);
-		if (more[3].revents != 0)
+		if (more[3].revents != 0 || more[5].revents != 0)
 			molds_listen(m);
 		if (more[4].revents != 0)
 			upgrade_resume(m);
@@ -343,12 +354,33 @@ master_fini(struct master *m)
 	scoreboard_close(&m->scoreboard);
 	close(m->signals);
 	free(m->children);
+	free(m->hooks.events);
 }
 
 static uint64_t
 earlier(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
+}
+
+/* One turn; wake: when to come back at the latest. */
+static void
+master_turn(struct master *m, uint64_t wake)
+{
+	master_wait(m, earlier(wake, hooks_step(m)));
+	master_take_signals(m);
+	crew_reap(m);
+}
+
+/* The last workers' child_exit, and on_exit. */
+static void
+master_leave(struct master *m)
+{
+	hooks_tell(m, HOOK_ON_EXIT, 0, 0);
+	while (hooks_pending(m))
+		master_turn(m, CHILD_NEVER);
+	if (m->hooks.n > 0)
+		log_warnx("%zu calls of server hooks are lost", m->hooks.n);
 }
 
 int
@@ -369,13 +401,12 @@ master_run(const struct master_config *config, struct generation *first,
 		if (m.stopping && m.n == 0)
 			break;
 		wake = earlier(wake, earlier(status_update(&m), metrics_update(&m)));
-		master_wait(&m, wake);
-		master_take_signals(&m);
-		crew_reap(&m);
+		master_turn(&m, wake);
 	}
 	log_info("Shutting down: Master");
 	if (m.reason != NULL)
 		log_errorx("Reason: %s", m.reason);
+	master_leave(&m);
 	statsd_flush();
 	master_fini(&m);
 	return m.exit_code;

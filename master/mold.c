@@ -33,6 +33,7 @@ mold_start(
 		return -1;
 	mold->pid = pid;
 	mold->ready = mold->aborted = false;
+	mold->hook = (struct hook_state){0};
 	mold->spawned = scoreboard_now();
 	return 0;
 }
@@ -46,23 +47,44 @@ mold_hang_up(struct mold *mold)
 	mold->ready = false;
 }
 
-bool
+enum mold_word
 mold_listen(struct mold *mold)
 {
-	char text[sizeof(CONTRACT_MSG_READY)];
-	ssize_t n = recv(mold->control, text, sizeof(text), MSG_DONTWAIT);
+	static const char *const words[] = {[MOLD_READY] = CONTRACT_MSG_READY,
+	    [MOLD_DONE] = CONTRACT_MSG_DONE,
+	    [MOLD_FAILED] = CONTRACT_MSG_FAILED};
+	enum mold_word word;
+	char text[16];
+	ssize_t n;
 
+	if (mold->control == -1)
+		return MOLD_SILENT;
+	n = recv(mold->control, text, sizeof(text) - 1, MSG_DONTWAIT);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
-		return false;
+		return MOLD_SILENT;
 	if (n <= 0) {
 		mold_hang_up(mold);
-		return false;
+		return MOLD_SILENT;
 	}
-	if (mold->ready || n != sizeof(text) - 1 ||
-	    memcmp(text, CONTRACT_MSG_READY, (size_t)n) != 0)
-		return false;
+	text[n] = '\0';
+	for (word = MOLD_FAILED; word > MOLD_SILENT; word--)
+		if (strcmp(text, words[word]) == 0)
+			break;
+	if ((word == MOLD_READY) == mold->ready) /* once, and before all else */
+		return MOLD_SILENT;
 	mold->ready = true;
-	return true;
+	return word;
+}
+
+int
+mold_tell(struct mold *mold, const char *what, const int *numbers, int n)
+{
+	char text[64];
+	int len = snprintf(text, sizeof(text), "%s", what);
+
+	for (int i = 0; i < n; i++)
+		len += snprintf(text + len, sizeof(text) - (size_t)len, " %d", numbers[i]);
+	return send(mold->control, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 ? -1 : 0;
 }
 
 static int

@@ -1,6 +1,6 @@
 /*
- * The mold of a generation (the setting preload_app): a process that has loaded the application and
- * forks the workers, which are our children all the same. See worker/mold.h.
+ * The mold of a generation: a process that has loaded the application (the setting preload_app), or
+ * only server hooks, and forks the workers, which are our children all the same. See worker/mold.h.
  */
 #ifndef MASTER_MOLD_H
 #define MASTER_MOLD_H
@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "common/scoreboard.h"
+#include "master/hooks.h"
 
 struct generation;
 struct child_role;
@@ -20,6 +21,7 @@ struct mold {
 	bool ready;   /* the application is loaded */
 	bool aborted; /* it took too long for that */
 	uint64_t spawned;
+	struct hook_state hook;
 };
 
 #define MOLD_NONE ((struct mold){.control = -1})
@@ -28,8 +30,12 @@ struct mold {
 int mold_start(
     struct mold *, const struct generation *, const char *worker, const struct scoreboard *);
 
-/* Take what it says. Whether it has just become ready. */
-bool mold_listen(struct mold *);
+/* Take what it says: it has become ready; it has carried out an order, or failed to. */
+enum mold_word { MOLD_SILENT, MOLD_READY, MOLD_DONE, MOLD_FAILED };
+enum mold_word mold_listen(struct mold *);
+
+/* Tell it something, with up to two numbers. 0, or -1 with errno. */
+int mold_tell(struct mold *, const char *what, const int *numbers, int n);
 
 /*
  * A new worker of that role; control, its end of the control socket, stays the

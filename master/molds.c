@@ -1,6 +1,7 @@
 /* The molds of the generations, as part of the master: kept, heard, ended. See mold.h. */
 #include <signal.h>
 
+#include "common/contract.h"
 #include "common/log.h"
 #include "master/internal.h"
 
@@ -30,11 +31,11 @@ molds_keep(struct master *m, bool *ready)
 	uint64_t now = scoreboard_now();
 
 	*ready = true;
-	if (!g->settings.preload_app || m->stopping)
+	if (!g->has_mold || m->stopping)
 		return CHILD_NEVER;
 	if (g->mold.pid == 0 && now >= m->backoff.until)
 		mold_begin(m, g);
-	*ready = g->mold.ready;
+	*ready = g->mold.ready && hooks_idle(m);
 	if (g->mold.pid == 0)
 		return m->backoff.until;
 	if (g->mold.ready || g->mold.aborted)
@@ -49,19 +50,40 @@ molds_keep(struct master *m, bool *ready)
 	return CHILD_NEVER;
 }
 
+static void
+mold_hear(struct master *m, struct generation *g)
+{
+	enum mold_word word = mold_listen(&g->mold);
+
+	if (word == MOLD_READY) {
+		log_debug("mold (pid %d): ready", (int)g->mold.pid);
+		hooks_mold_ready(m, g);
+	} else if (word != MOLD_SILENT) {
+		hooks_mold_done(m, g, word == MOLD_FAILED);
+	}
+}
+
 void
 molds_listen(struct master *m)
 {
-	if (mold_listen(&m->current->mold))
-		log_debug("mold (pid %d): ready", (int)m->current->mold.pid);
+	mold_hear(m, m->current);
+	if (m->fallback != NULL)
+		mold_hear(m, m->fallback);
 }
 
 void
 molds_stop(struct master *m)
 {
-	mold_stop(&m->current->mold);
-	if (m->fallback != NULL)
-		mold_stop(&m->fallback->mold);
+	struct generation *both[] = {m->current, m->fallback};
+
+	for (size_t i = 0; i < 2; i++) {
+		if (both[i] == NULL)
+			continue;
+		if (!hooks_need(both[i]))
+			mold_stop(&both[i]->mold);
+		else if (mold_tell(&both[i]->mold, CONTRACT_MSG_DEAF, NULL, 0) == -1)
+			log_warn("cannot tell the mold to close its sockets");
+	}
 }
 
 /* A mold that cannot load the application is as bad as a worker that cannot. */
@@ -79,6 +101,7 @@ molds_reaped(struct master *m, pid_t pid, int status)
 	as_child.ready_at = g->mold.ready ? g->mold.spawned : 0;
 	as_child.aborted = g->mold.aborted;
 	mold_reaped(&g->mold);
+	hooks_mold_lost(m, g);
 	if (status == 0) { /* no worker's, this is no end for it */
 		log_errorx("The mold (pid:%d) has ended", (int)pid);
 		backoff_fail(&m->backoff, scoreboard_now());

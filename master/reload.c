@@ -78,10 +78,12 @@ reload_begin(struct master *m)
 	notify_reloading();
 	if ((new = generation_load(m, m->current)) == NULL)
 		return;
+	new->workers_before = (int)m->current->workers;
 	if (m->current->proven) {
 		m->fallback = m->current;
 	} else {
 		new->prior = m->fallback;
+		hooks_mold_leave(m, m->current);
 		generation_free(m->current, new);
 	}
 	m->current = new;
@@ -134,10 +136,12 @@ reload_commit(struct master *m)
 
 	m->current->proven = true;
 	m->current->prior = NULL;
+	m->hooks.started = true;
 	m->reload_error[0] = '\0';
 	if (m->fallback != NULL) {
 		log_apply(s);
 		pidfile_apply(m, s);
+		hooks_mold_leave(m, m->fallback);
 		generation_free(m->fallback, m->current);
 		m->fallback = NULL;
 	}
@@ -150,6 +154,7 @@ reload_commit(struct master *m)
 void
 reload_roll_back(struct master *m, const char *why)
 {
+	hooks_mold_leave(m, m->current);
 	generation_free(m->current, m->fallback);
 	m->current = m->fallback;
 	m->fallback = NULL;

@@ -18,11 +18,12 @@
 #include "worker/app/app.h"
 #include "worker/title.h"
 
-/* What the master wants: one worker more. */
+/* What the master wants: one worker more, or that the hooks hear something. */
 struct order {
 	size_t slot;
 	unsigned age;
-	int control; /* owned: the new worker's */
+	int control;    /* owned: the new worker's; -1: it is for the hooks */
+	char words[64]; /* that */
 };
 
 static void
@@ -70,13 +71,14 @@ order_receive(int control, struct order *order)
 		return 0;
 	text[n] = '\0';
 	order->control = -1;
+	memcpy(order->words, text, (size_t)n + 1);
 	if (CMSG_FIRSTHDR(&msg) != NULL && ancillary.header.cmsg_type == SCM_RIGHTS)
 		memcpy(&order->control, CMSG_DATA(&ancillary.header), sizeof(order->control));
-	if (order->control != -1 &&
-	    sscanf(text, CONTRACT_MSG_FORK " %zu %u", &order->slot, &order->age) == 2)
+	if (order->control == -1)
 		return 1;
-	if (order->control != -1)
-		close(order->control);
+	if (sscanf(text, CONTRACT_MSG_FORK " %zu %u", &order->slot, &order->age) == 2)
+		return 1;
+	close(order->control);
 	return -1;
 }
 
@@ -96,6 +98,43 @@ count_tasks(void)
 	return n;
 }
 
+/*
+ * It ends when the master says so, and not by what a terminal or a service manager sends to all
+ * processes: hooks are called until the last worker has ended. No SIG_IGN, which programs that a
+ * hook starts would inherit.
+ */
+static void
+on_signal(int sig)
+{
+	(void)sig;
+}
+
+static const int signals[] = {SIGINT, SIGQUIT, SIGTERM};
+
+#define NSIGNALS (sizeof(signals) / sizeof(signals[0]))
+
+static void
+signals_handle(void (*handler)(int))
+{
+	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+
+	for (size_t i = 0; i < NSIGNALS; i++)
+		if (sigaction(signals[i], &action, NULL) == -1)
+			log_warn("sigaction");
+}
+
+/* For the time of a fork: one for the worker, which has no handlers yet, must not be lost. */
+static void
+signals_block(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < NSIGNALS; i++)
+		sigaddset(&set, signals[i]);
+	pthread_sigmask(how, &set, NULL);
+}
+
 /* In the new worker: what was the mold's becomes its own. */
 static void
 become_worker(struct worker_contract *contract, const struct order *order)
@@ -112,6 +151,20 @@ become_worker(struct worker_contract *contract, const struct order *order)
 	worker_title_set("worker", 0);
 }
 
+/* For the hooks. */
+static void
+order_tell(struct worker_contract *contract, struct app *app, const char *words)
+{
+	const char *hook = CONTRACT_MSG_HOOK " ";
+	bool asks = strncmp(words, hook, strlen(hook)) == 0;
+	int rc = app_backends[0]->heed(app, asks ? words + strlen(hook) : words);
+
+	while (strcmp(words, CONTRACT_MSG_DEAF) == 0 && contract->nlisteners > 0)
+		listener_close(&contract->listeners[--contract->nlisteners]);
+	if (asks)
+		(void)say(contract->control, rc == 0 ? CONTRACT_MSG_DONE : CONTRACT_MSG_FAILED);
+}
+
 /* Whether this is the new worker. */
 static bool
 order_fulfil(struct worker_contract *contract, struct app *app, const struct order *order)
@@ -120,9 +173,13 @@ order_fulfil(struct worker_contract *contract, struct app *app, const struct ord
 	char answer[64];
 	pid_t pid;
 
-	ops->fork_begin(app, count_tasks());
+	ops->fork_begin(app, count_tasks(), order->age);
+	signals_block(SIG_BLOCK);
 	pid = orphan_fork(); /* the master's, which is a subreaper */
-	ops->fork_end(app, pid == 0);
+	if (pid == 0)
+		signals_handle(SIG_DFL);
+	signals_block(SIG_UNBLOCK);
+	ops->fork_end(app, pid);
 	if (pid == 0)
 		return true;
 	close(order->control);
@@ -136,22 +193,24 @@ order_fulfil(struct worker_contract *contract, struct app *app, const struct ord
 int
 mold_run(struct worker_contract *contract, struct app **app)
 {
-	struct order order;
+	struct order order = {0};
 	int rc;
 
+	signals_handle(on_signal);
 	rc = mold_load(contract, app);
 	if (rc != 0)
 		return rc;
-	log_info("Application loaded, to fork workers from (pid: %d)", (int)getpid());
+	log_info("%s loaded, to fork workers from (pid: %d)",
+	    contract->settings.preload_app ? "Application" : "Server hooks", (int)getpid());
 	worker_leave_streams(&contract->settings);
 	if (say(contract->control, CONTRACT_MSG_READY) == -1)
 		fatal("cannot tell the master");
 	while ((rc = order_receive(contract->control, &order)) != 0) {
-		if (rc == -1 || order.slot >= contract->scoreboard->nrows) {
+		if (rc == -1 || order.slot >= contract->scoreboard->nrows)
 			log_errorx("the master asks for something strange");
-			continue;
-		}
-		if (order_fulfil(contract, *app, &order)) {
+		else if (order.control == -1)
+			order_tell(contract, *app, order.words);
+		else if (order_fulfil(contract, *app, &order)) {
 			become_worker(contract, &order);
 			return 0;
 		}

@@ -1,6 +1,7 @@
 /*
- * The mold (the setting preload_app): a process that loads the application once, and forks a worker
- * whenever the master asks for one. Nothing runs in it: one thread, no event loop, no connections.
+ * The mold: a process that loads the application once (the setting preload_app), or server hooks
+ * that gunicorn calls in its master, and forks a worker whenever the master asks for one. Nothing
+ * but these hooks runs in it: one thread, no event loop, no connections.
  */
 #ifndef WORKER_MOLD_H
 #define WORKER_MOLD_H

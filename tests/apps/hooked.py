@@ -6,7 +6,7 @@ import sys
 import time
 
 RAISE = os.environ.get("HOOKED_RAISE", "").split()  # the hooks that fail
-HANG = os.environ.get("HOOKED_HANG", "").split()  # and those that do not come back
+HANG = os.environ.get("HOOKED_HANG", "").split()  # and those that do not come back, the first time
 
 
 def note(hook, **facts):
@@ -15,7 +15,8 @@ def note(hook, **facts):
         f.write(line + "\n")
     if hook in RAISE:
         raise RuntimeError("%s fails" % hook)
-    if hook in HANG:
+    if hook in HANG and not os.path.exists(os.environ["HOOKED"] + "." + hook):
+        open(os.environ["HOOKED"] + "." + hook, "w").close()
         time.sleep(3600)
 
 

@@ -17,7 +17,13 @@ class Hooked:
     def __init__(self, serve, folder, *names, env=None, **settings):
         self.notes = str(folder / "notes")
         hooks = {name: "hooked:%s" % name for name in names}
-        self.server = serve("hooked_app", env={"HOOKED": self.notes, **(env or {})}, **{**hooks, **settings})
+        env = {"HOOKED": self.notes, **(env or {})}
+        self.server = serve("hooked_app", env=env, wait=False, **{**hooks, **settings})
+        self.wait_workers(settings.get("workers", 1))
+
+    def wait_workers(self, n):
+        """So many have become ready since the start; their pids, in that order."""
+        return [int(pid) for pid in self.server.wait_log(r"Worker ready \(pid: (\d+)\)", 30, count=n)]
 
     def noted(self, name=None):
         try:
@@ -109,12 +115,13 @@ def test_quit(hooked, busy):
     assert [note["hook"] for note in h.noted() if note["pid"] == pid] == ["worker_int", "worker_exit"]
 
 
-def test_a_hook_that_hangs_does_not_keep_a_worker(hooked):
+@pytest.mark.parametrize("sig", [signal.SIGQUIT, signal.SIGTERM])
+def test_a_hook_that_hangs_does_not_keep_a_worker(hooked, sig):
     h = hooked("worker_int", "worker_exit", env={"HOOKED_HANG": "worker_int worker_exit"}, graceful_timeout=1)
-    for sig in (signal.SIGQUIT, signal.SIGTERM):
-        pid = wait_for(h.server.ready_workers)[0]
-        os.kill(pid, sig)
-        wait_for(lambda: not os.path.exists("/proc/%d" % pid), 15)  # noqa: B023
+    pid = h.wait_workers(1)[0]
+    os.kill(pid, sig)
+    h.server.wait_log(r"Worker graceful timeout \(pid:%d\)" % pid)
+    wait_for(lambda: not os.path.exists("/proc/%d" % pid))
 
 
 @pytest.mark.parametrize("path", ["/spin", "/sleep"])
@@ -160,3 +167,133 @@ def test_post_fork_that_fails(serve, tmp_path):
     server = serve("hooked_app", wait=False, post_fork="hooked:post_fork", env=env)
     assert server.process.wait(20 * harness.PATIENCE) == 3
     assert re.search(r"Exception in worker process\n(.*\n)*RuntimeError: post_fork fails", server.log_text())
+
+
+# ---- in the master, as gunicorn calls it ----
+
+ARBITER = ("on_starting", "when_ready", "nworkers_changed", "pre_fork", "child_exit", "on_exit")
+
+
+def hooks_of(notes, *names):
+    return [note["hook"] for note in notes if note["hook"] in names]
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_a_servers_life(hooked, preload):
+    h = hooked(*ARBITER, "post_fork", "worker_exit", "on_reload", workers=2, preload_app=preload)
+    assert h.server.stop() == 0
+    notes, log = h.noted(), h.server.log_text()
+    assert h.names()[:3] == ["nworkers_changed", "on_starting", "when_ready"]
+    assert notes[0]["new"] == notes[0]["num"] == 2 and notes[0]["old"] is None
+    (arbiter,) = {note["pid"] for note in notes if note["hook"] in ARBITER}
+    assert notes[1]["server"] == notes[1]["parent"] == h.server.process.pid
+    assert notes[2]["addresses"] == ["http://127.0.0.1:%d" % h.server.port]
+    forks, begun = h.noted("pre_fork"), h.noted("post_fork")
+    assert [note["age"] for note in forks] == [1, 2] == sorted(note["age"] for note in begun)
+    assert {note["worker"] for note in forks} == {"[booting]"}
+    assert sorted(note["name"] for note in begun) == ["worker-1", "worker-2"]  # what pre_fork has set
+    exits = h.noted("child_exit")
+    assert {note["worker"] for note in exits} == {note["pid"] for note in begun}
+    assert {(note["age"], note["name"]) for note in exits} == {(1, "worker-1"), (2, "worker-2")}
+    assert exits[-1]["known"] == [] and h.names()[-1] == "on_exit" and notes[-1]["known"] == []
+    assert log.count("to fork workers from") == 1 and "lost" not in log
+    assert ("preload_app" in log) is False and arbiter not in {note["pid"] for note in begun}
+
+
+def test_what_on_starting_leaves_is_in_the_workers(hooked):
+    h = hooked("on_starting")
+    answer = json.loads(h.server.get().body)
+    assert answer["env"]["SET_BY_ON_STARTING"] == "yes" and answer["hooked"]
+
+
+def test_no_process_for_hooks_of_the_worker(hooked):
+    h = hooked("post_fork", "pre_request")
+    assert "Booting mold" not in h.server.log_text() and len(h.server.workers()) == 1
+
+
+def test_workers_that_die_and_numbers_that_change(hooked):
+    h = hooked(*ARBITER, workers=2, graceful_timeout=5)
+    pid = h.wait_workers(2)[0]
+    os.kill(pid, signal.SIGKILL)
+    (exited,) = h.wait("child_exit")
+    assert exited["worker"] == pid and exited["ppid"] == h.server.process.pid
+    third = h.wait("pre_fork", 3)
+    assert third[2]["age"] == 3 and hooks_of(h.noted(), "pre_fork", "child_exit")[2:] == ["child_exit", "pre_fork"]
+    h.server.signal(signal.SIGTTIN)
+    assert [(n["new"], n["old"]) for n in h.wait("nworkers_changed", 2)] == [(2, None), (3, 2)]
+    h.wait("pre_fork", 4)
+
+
+def test_reload(hooked):
+    """The hooks are loaded anew, in a process that knows the old workers."""
+    h = hooked(*ARBITER, "on_reload", "post_fork", workers=1)
+    pid = h.noted("post_fork")[0]["pid"]
+    h.server.write_config(workers=2)
+    h.server.signal(signal.SIGHUP)
+    exited = h.wait("child_exit")[0]
+    assert exited["worker"] == pid and exited["age"] == 1
+    reloaded = h.noted("on_reload")[0]
+    assert reloaded["pid"] != h.noted("on_starting")[0]["pid"] == h.noted("when_ready")[0]["pid"]
+    assert [(n["new"], n["old"]) for n in h.noted("nworkers_changed")] == [(1, None), (2, 1)]
+    assert h.names().count("on_starting") == h.names().count("when_ready") == h.names().count("on_reload") == 1
+    assert pid in h.wait("post_fork", 2)[1]["known"]
+    h.wait("pre_fork", 3)
+    assert h.server.stop() == 0
+    assert len(h.noted("child_exit")) == 3 and h.names()[-1] == "on_exit"
+
+
+def test_the_death_of_what_calls_them_is_survived(hooked):
+    h = hooked(*ARBITER, "post_fork", workers=1)
+    arbiter, pid = h.noted("on_starting")[0]["pid"], h.noted("post_fork")[0]["pid"]
+    os.kill(arbiter, signal.SIGKILL)
+    h.server.wait_log(r"Server hooks loaded, to fork workers from", count=2)
+    assert h.server.get().status == 200
+    os.kill(pid, signal.SIGTERM)
+    exited = h.wait("child_exit")[0]
+    assert exited["worker"] == pid and exited["pid"] != arbiter
+    h.wait("post_fork", 2)
+    assert h.names().count("on_starting") == 1
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_on_starting_that_fails(serve, tmp_path, preload):
+    env = {"HOOKED": str(tmp_path / "notes"), "HOOKED_RAISE": "on_starting"}
+    hooks = {name: "hooked:%s" % name for name in ("on_starting", "when_ready", "on_exit")}
+    server = serve("hooked_app", wait=False, env=env, preload_app=preload, **hooks)
+    assert server.process.wait(20 * harness.PATIENCE) == 1
+    log = server.log_text()
+    assert re.search(r"Exception in a server hook\n(.*\n)*RuntimeError: on_starting fails", log)
+    assert "Reason: The hook on_starting failed." in log and "Booting worker" not in log
+    assert [json.loads(line)["hook"] for line in open(tmp_path / "notes")] == ["on_starting"]
+
+
+def test_others_that_fail_are_logged(hooked):
+    fail = ("when_ready", "nworkers_changed", "pre_fork", "child_exit", "on_exit")
+    h = hooked(*ARBITER, env={"HOOKED_RAISE": " ".join(fail)})
+    assert h.server.get().status == 200 and h.server.stop() == 0
+    for name in fail:
+        assert re.search(r"Exception in the hook %s\n(.*\n)*RuntimeError: %s fails" % (name, name), h.server.log_text())
+
+
+def test_one_that_hangs(hooked):
+    """The server goes on without it, and what calls hooks is replaced."""
+    h = hooked("child_exit", env={"HOOKED_HANG": "child_exit"}, workers=2, timeout=3)
+    os.kill(h.wait_workers(2)[0], signal.SIGKILL)
+    h.wait("child_exit")
+    assert h.server.get().status == 200
+    h.server.wait_log(r"CRITICAL\] The hook child_exit has not come back: what calls it is killed")
+    h.server.wait_log("The hook child_exit was cut short")
+    os.kill(h.wait_workers(3)[2], signal.SIGKILL)
+    h.wait("child_exit", 2)
+    h.wait_workers(4)
+
+
+def test_pre_exec(hooked):
+    h = hooked("pre_exec", "when_ready", "on_exit")
+    h.server.signal(signal.SIGUSR2)
+    h.wait("pre_exec")
+    pid = int(h.server.wait_log(r"Starting a new master with pid: (\d+)")[0])
+    h.server.wait_log(r"The new master \(pid:%d\) is ready" % pid)
+    os.kill(pid, signal.SIGTERM)
+    h.server.wait_log(r"The new master \(pid:%d\) has stopped" % pid)
+    assert hooks_of(h.noted(), "pre_exec", "when_ready", "on_exit") == ["when_ready", "pre_exec", "when_ready", "on_exit"]

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "worker/http/body.h"
 #include "worker/http/request.h"
@@ -79,13 +80,17 @@ struct app_ops {
 	/* Load the application. 0 with *app, or an enum worker_exit after logging why. */
 	int (*load)(const struct app_config *, struct app **app);
 	/*
-	 * Preloading: the thread that has loaded the application, which is the process's only one
-	 * unless the application has started more (tasks counts all), forks. Around that; in
-	 * the child fork_end is followed by adopt, on the main green thread, in place of load.
+	 * In a mold: the thread that has loaded the application, which is the process's only one
+	 * unless the application has started more (tasks counts all), forks a worker of that age.
+	 * Around that, with what fork gave; in the child fork_end is followed by adopt, on the main
+	 * green thread, in place of load.
 	 */
-	void (*fork_begin)(struct app *, size_t tasks);
-	void (*fork_end)(struct app *, bool child);
+	void (*fork_begin)(struct app *, size_t tasks, unsigned age);
+	void (*fork_end)(struct app *, pid_t);
 	int (*adopt)(struct app *, const struct app_config *);
+	/* There, too: what the master says of the server, for hooks. 0, or -1: one of them failed.
+	 */
+	int (*heed)(struct app *, const char *words);
 	/*
 	 * A descriptor that becomes readable when the thread that loaded the application has
 	 * something to do between load and unload (Python's signal handlers run on its main

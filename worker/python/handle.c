@@ -210,9 +210,20 @@ app_prepare(struct app *app, const struct app_config *config)
 	}
 	if ((code = hooks_open(config)) != 0)
 		return code;
-	if (!config->is_worker)
-		return load_application(config->uri, &app->callable);
-	return app_begin(app, config);
+	if (config->is_worker)
+		return app_begin(app, config);
+	if (!config->settings->preload_app && !config->settings->check_config)
+		return 0; /* each worker loads it */
+	return load_application(config->uri, &app->callable);
+}
+
+/* Attached, and stays so: see interpreter_stop. */
+static void
+app_give_up(void)
+{
+	hooks_ended();
+	interpreter_stop(false);
+	thread_close_all();
 }
 
 static int
@@ -236,9 +247,7 @@ python_load(const struct app_config *config, struct app **result)
 	if (code != 0) {
 		environ_maker_free(app->environ);
 		free(app);
-		hooks_ended();
-		interpreter_stop(false);
-		thread_close_all();
+		app_give_up();
 		return code;
 	}
 	forked_watch();
@@ -249,28 +258,43 @@ python_load(const struct app_config *config, struct app **result)
 }
 
 static void
-python_fork_begin(struct app *app, size_t tasks)
+python_fork_begin(struct app *app, size_t tasks, unsigned age)
 {
 	(void)thread_attach(); /* this thread has a state */
+	hooks_forking(age);
 	if (!app->frozen) {
 		interpreter_freeze();
 		if (tasks > 1)
-			interpreter_warn_threads(tasks);
+			interpreter_warn_threads(tasks, app->callable != NULL);
 	}
 	app->frozen = true;
 	PyOS_BeforeFork();
 }
 
 static void
-python_fork_end(struct app *app, bool child)
+python_fork_end(struct app *app, pid_t pid)
 {
 	(void)app;
-	if (child) {
+	if (pid == 0) {
 		thread_leave();
 		return;
 	}
 	PyOS_AfterFork_Parent();
+	hooks_forked(pid);
 	thread_detach();
+}
+
+static int
+python_heed(struct app *app, const char *words)
+{
+	int rc;
+
+	(void)app;
+	if (thread_attach() == -1)
+		return -1;
+	rc = hooks_heed(words);
+	thread_detach();
+	return rc;
 }
 
 static int
@@ -282,7 +306,10 @@ python_adopt(struct app *app, const struct app_config *config)
 	spawn_open();
 	forked_watch(); /* this fork was no request's */
 	rc = interpreter_adopt(config) == 0 ? app_begin(app, config) : WORKER_EXIT_BOOT;
-	thread_detach();
+	if (rc == 0)
+		thread_detach();
+	else
+		app_give_up();
 	return rc;
 }
 
@@ -335,7 +362,7 @@ python_unload(struct app *app)
 	interpreter_stop(true);
 	thread_close_all();
 	environ_maker_free(app->environ);
-	Py_DECREF(app->callable);
+	Py_XDECREF(app->callable);
 	free(app);
 }
 
@@ -345,6 +372,7 @@ const struct app_ops python_app_ops = {
     .fork_begin = python_fork_begin,
     .fork_end = python_fork_end,
     .adopt = python_adopt,
+    .heed = python_heed,
     .attend_fd = python_attend_fd,
     .idle = python_idle,
     .nudge = python_nudge,

@@ -262,6 +262,48 @@ hooks_open(const struct app_config *config)
 	return 0;
 }
 
+/* ---- the mold's ---- */
+
+static void
+tell(const char *function, long number)
+{
+	PyObject *result = PyObject_CallMethod(hooks.module, function, "l", number);
+
+	if (result == NULL)
+		error_log_current("a server hook's worker cannot be noted");
+	Py_XDECREF(result);
+}
+
+int
+hooks_heed(const char *words)
+{
+	PyObject *result;
+
+	if (hooks.module == NULL)
+		return 0;
+	result = PyObject_CallMethod(hooks.module, "heed", "s", words);
+	forked_check();
+	Py_XDECREF(result);
+	if (result != NULL)
+		return 0;
+	error_log_current("Exception in a server hook");
+	return -1;
+}
+
+void
+hooks_forking(unsigned age)
+{
+	if (hooks.module != NULL)
+		tell("forking", (long)age);
+}
+
+void
+hooks_forked(pid_t pid)
+{
+	if (hooks.module != NULL)
+		tell("forked", (long)pid);
+}
+
 /* ---- a worker's ---- */
 
 static void

@@ -23,6 +23,14 @@ int hooks_began(const struct app_config *);
 int hooks_loaded(PyObject *application);
 void hooks_ended(void);
 
+/*
+ * In the mold: what the master says (contract.h), 0, or -1 after logging: it is on_starting that
+ * failed. Around a fork of a worker of that age: with its pid, or -1.
+ */
+int hooks_heed(const char *words);
+void hooks_forking(unsigned age);
+void hooks_forked(pid_t);
+
 /* Whether one of them is set; attached or not. */
 bool hooks_have(enum app_hook);
 

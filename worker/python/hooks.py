@@ -207,6 +207,10 @@ class Listener:
     def fileno(self):
         return self._fd
 
+    def close(self):
+        if "sock" in self.__dict__:
+            self.sock.close()
+
 
 class App:
     """worker.app: what gunicorn has around the WSGI application."""
@@ -377,11 +381,93 @@ def call_safely(name, *args):
         server.log.exception("Exception in the hook %s", name)
 
 
+# ---- the arbiter's ----
+
+_next = None  # the worker that is to be forked
+
+
+def _want(workers, before):
+    server.num_workers = workers
+    call_safely("nworkers_changed", server, workers, before)
+
+
+def _start(workers):
+    _want(workers, None)
+    call("on_starting", server)
+    call_safely("when_ready", server)
+
+
+def _reload(workers, before):
+    _want(workers, before)
+    call_safely("on_reload", server)
+
+
+def _again(workers):
+    server.num_workers = workers
+
+
+def _known(pid, age):
+    server.WORKERS[pid] = Worker(age, pid, server)
+
+
+def _pre_fork(age):
+    global _next
+    _next = Worker(age, None, server)
+    call_safely("pre_fork", server, _next)
+
+
+def _child_exit(pid, age):
+    call_safely("child_exit", server, server.WORKERS.pop(pid, None) or Worker(age, pid, server))
+
+
+def _deaf():
+    for listener in server.LISTENERS:
+        listener.close()
+
+
+_orders = {
+    "deaf": _deaf,
+    "start": _start,
+    "reload": _reload,
+    "again": _again,
+    "known": _known,
+    "pre_fork": _pre_fork,
+    "child_exit": _child_exit,
+    "nworkers_changed": _want,
+    "pre_exec": lambda: call_safely("pre_exec", server),
+    "on_exit": lambda: call_safely("on_exit", server),
+}
+
+
+def heed(words):
+    """What the master says of the server: an order and its numbers."""
+    order, *numbers = words.split()
+    _orders[order](*map(int, numbers))
+
+
+def forking(age):
+    global _next
+    if _next is None or _next.age != age:
+        _next = Worker(age, None, server)
+    server.worker_age = age
+
+
+def forked(pid):
+    """In the parent."""
+    global _next
+    if pid != -1:
+        _next.pid = pid
+        server.WORKERS[pid] = _next
+    _next = None
+
+
+# ---- a worker's ----
+
+
 def began(age):
     """In a new worker, before the application is loaded."""
     global worker
-    if worker is None:
-        worker = Worker(age, None, server)
+    worker = _next or Worker(age, None, server)
     worker.pid = os.getpid()
     call("post_fork", server, worker)
 

@@ -336,13 +336,14 @@ interpreter_freeze(void)
 }
 
 void
-interpreter_warn_threads(size_t tasks)
+interpreter_warn_threads(size_t tasks, bool preloaded)
 {
 	PyObject *names = interpreter_call("other_threads", NULL, 0);
 
 	if (names != NULL)
-		log_warnx("preload_app: the application has started %zu threads (%s), which its "
+		log_warnx("%s started %zu threads (%s), which its "
 			  "workers do not have: start them in each worker",
+		    preloaded ? "preload_app: the application has" : "server hooks: they have",
 		    tasks - 1, PyUnicode_AsUTF8(names));
 	else
 		PyErr_Clear();

@@ -72,7 +72,7 @@ void interpreter_forget_thread(void);
  * sight, so that it leaves their pages shared; and say which threads the children will not have.
  */
 void interpreter_freeze(void);
-void interpreter_warn_threads(size_t tasks);
+void interpreter_warn_threads(size_t tasks, bool preloaded);
 
 /* In a forked child, on its main thread: what interpreter_start did that a child must do again. */
 int interpreter_adopt(const struct app_config *);
