@@ -13,6 +13,7 @@
 #include "common/settings_table.h"
 #include "common/statsd.h"
 #include "common/syslog_out.h"
+#include "common/worker_class.h"
 
 /* Refuse the setting's value, naming the place that it came from. */
 static int
@@ -64,13 +65,11 @@ check_raw_env(const struct settings *s, struct settings_error *error)
 static int
 check_worker_class(const struct settings *s, struct settings_error *error)
 {
-	static const char *const green[] = {"green", "gevent", "gevent_pywsgi", "eventlet"};
+	char why[512];
 
-	for (size_t i = 0; i < sizeof(green) / sizeof(green[0]); i++)
-		if (s->worker_class != NULL && strcmp(s->worker_class, green[i]) == 0)
-			return 0;
-	return refuse_value(s, "worker_class",
-	    "expected green, or gevent, gevent_pywsgi, eventlet, which mean the same here", error);
+	if (worker_class_kind(s, why, sizeof(why)) != -1)
+		return 0;
+	return refuse_value(s, "worker_class", why, error);
 }
 
 static int

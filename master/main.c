@@ -16,6 +16,7 @@
 #include "common/statsd.h"
 #include "common/syslog_out.h"
 #include "common/title.h"
+#include "common/worker_class.h"
 #include "master/check.h"
 #include "master/daemon.h"
 #include "master/logfile.h"
@@ -114,6 +115,8 @@ log_begin(const struct settings *s)
 static void
 log_unused(const struct settings *s)
 {
+	char why[512];
+
 	for (size_t i = 0; i < settings_count; i++) {
 		const struct setting *row = &settings_table[i];
 
@@ -121,6 +124,10 @@ log_unused(const struct settings *s)
 			log_warnx("%s: %s does nothing here: %s", settings_origin(s, row->name),
 			    row->name, row->why);
 	}
+	if (s->threads > 1 && worker_class_kind(s, why, sizeof(why)) == WORKER_GREEN)
+		log_warnx("%s: threads does nothing here: each request has a green thread; "
+			  "worker_class = \"gthread\" has native ones",
+		    settings_origin(s, "threads"));
 }
 
 /* gunicorn would have read it: to pass over it in silence would be a surprise. */
@@ -192,7 +199,7 @@ log_listening(const struct generation *g)
 	char *addresses = generation_addresses(g);
 
 	log_info("Listening at: %s (%d)", addresses, (int)getpid());
-	log_info("Using worker: green");
+	log_info("Using worker: %s", worker_class_name(&g->settings));
 	free(addresses);
 }
 

@@ -106,6 +106,8 @@ conn_set_state(struct conn *c, enum conn_state state)
 	TAILQ_INSERT_TAIL(&s->lists[state], c, link);
 	c->deadline = green_deadline(s->timeouts[state]);
 	timer_arm(s, c->deadline);
+	if (s->config.in_flight != NULL)
+		s->config.in_flight(s->config.arg);
 }
 
 /* ---- the end of a connection ---- */
@@ -273,7 +275,8 @@ conn_main(void *arg)
 	const struct exchange_config *config = &c->conns->config.exchange;
 
 	conn_answer(c);
-	config->ops->leftovers(config->app);
+	if (config->kind == WORKER_GREEN)
+		config->ops->leftovers(config->app);
 }
 
 static void

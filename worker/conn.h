@@ -22,7 +22,8 @@ struct conns_config {
 	int64_t header_timeout; /* ns from the first byte of a head to its last */
 	uint64_t max_requests;  /* requests after which used_up is called; 0: never */
 	void (*used_up)(void *arg);
-	void (*closed)(void *arg); /* there is one connection less */
+	void (*closed)(void *arg);    /* there is one connection less */
+	void (*in_flight)(void *arg); /* there is one request in flight more or less; NULL */
 	void *arg;
 };
 

@@ -3,11 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/log.h"
 #include "common/statsd.h"
 #include "worker/access_format.h"
 #include "worker/access_log.h"
+#include "worker/green/executor.h"
 #include "worker/green/green.h"
 #include "worker/in_flight.h"
 
@@ -193,8 +195,6 @@ exchange_begin(const struct exchange_config *config, struct exchange *x, bool ke
 	x->body.arg = &x->response;
 	http_response_begin(&x->response, &x->request, keep_alive);
 	x->app.started = green_now();
-	if (config->wants & ACCESS_WANTS_RUN_TIME)
-		x->run_before = green_run_time();
 	if (config->wants & ACCESS_WANTS_ID)
 		x->app.request_id = request_id(&x->request, x->made_id);
 }
@@ -202,8 +202,6 @@ exchange_begin(const struct exchange_config *config, struct exchange *x, bool ke
 static void
 exchange_log(const struct exchange_config *config, struct exchange *x)
 {
-	if (config->wants & ACCESS_WANTS_RUN_TIME)
-		x->app.ran = green_run_time() - x->run_before;
 	access_log_add(config->access_log, &x->app);
 	if (statsd_wanted())
 		statsd_request(x->response.status, green_now() - x->app.started);
@@ -237,6 +235,57 @@ buffer_advance(const struct exchange_config *config, struct exchange *x)
 	x->scanned = 0;
 }
 
+/* How long this thread has run. */
+static int64_t
+run_time(void)
+{
+	struct timespec ts;
+
+	if (green_self() != NULL)
+		return green_run_time();
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+struct handling {
+	const struct exchange_config *config;
+	struct exchange *x;
+};
+
+/* On the thread that is to run the application. */
+static void
+exchange_handle(void *arg)
+{
+	const struct handling *h = arg;
+	const struct exchange_config *config = h->config;
+	struct app_exchange *x = &h->x->app;
+	bool timed = config->wants & ACCESS_WANTS_RUN_TIME, green = green_self() != NULL;
+	int64_t before = timed ? run_time() : 0;
+
+	if (green)
+		green_tag_set(x);
+	config->ops->handle(config->app, x);
+	if (green)
+		green_tag_set(NULL);
+	if (timed)
+		x->ran = run_time() - before;
+}
+
+static void
+exchange_run(const struct exchange_config *config, struct exchange *x)
+{
+	struct handling h = {config, x};
+
+	if (config->kind == WORKER_GREEN) {
+		exchange_handle(&h);
+		return;
+	}
+	if (config->kind == WORKER_GTHREAD)
+		green_tag_set(&x->app);
+	executor_call(exchange_handle, &h);
+	green_tag_set(NULL);
+}
+
 enum exchange_end
 exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 {
@@ -244,14 +293,12 @@ exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 	uint32_t ticket = in_flight_begin(&x->request);
 
 	exchange_begin(config, x, keep_alive);
-	green_tag_set(&x->app);
-	config->ops->handle(config->app, &x->app);
+	exchange_run(config, x);
 	if (!x->response.finished)
 		(void)http_response_error(
 		    &x->response, x->body.error != 0 ? x->body.error : 500, "");
 	log_length(x);
 	exchange_log(config, x);
-	green_tag_set(NULL);
 	in_flight_end(ticket);
 	if (x->response.failed)
 		return EXCHANGE_CLOSE;

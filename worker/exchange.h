@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/worker_class.h"
 #include "worker/app/app.h"
 #include "worker/http/body.h"
 #include "worker/http/request.h"
@@ -27,6 +28,7 @@ struct exchange_config {
 	struct app *app;
 	struct access_log *access_log; /* NULL: none */
 	unsigned wants;                /* access_log_wants of it */
+	enum worker_kind kind;         /* where the application runs */
 };
 
 struct exchange {
@@ -41,7 +43,6 @@ struct exchange {
 	struct http_response response;
 	struct app_peer peer; /* for the caller to fill in */
 	struct app_exchange app;
-	int64_t run_before;            /* of its green thread, when it began */
 	char made_id[REQUEST_ID_SIZE]; /* what app.request_id may point to */
 };
 

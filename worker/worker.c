@@ -28,12 +28,14 @@
 #include "common/syslog_out.h"
 #include "worker/accept.h"
 #include "common/streams.h"
+#include "common/worker_class.h"
 #include "worker/access_format.h"
 #include "worker/access_log.h"
 #include "worker/app/app.h"
 #include "worker/conn.h"
 #include "worker/crash.h"
 #include "worker/crowd.h"
+#include "worker/green/executor.h"
 #include "worker/green/green.h"
 #include "worker/in_flight.h"
 #include "worker/recycle.h"
@@ -61,6 +63,7 @@ struct worker {
 	struct event_base *base;
 	struct conns *conns; /* NULL until the application is loaded */
 	enum worker_state state;
+	enum worker_kind kind;
 	int exit_code;
 
 	struct acceptors *acceptors;
@@ -81,7 +84,9 @@ worker_beat(struct worker *w)
 {
 	struct scoreboard_row *row = w->contract->row;
 
-	atomic_store(&row->heartbeat, scoreboard_now());
+	/* timeout is for the request, too, where there is one at a time: as in gunicorn */
+	if (w->kind != WORKER_SYNC || executor_running() == 0)
+		atomic_store(&row->heartbeat, scoreboard_now());
 	if (w->conns == NULL)
 		return;
 	atomic_store(&row->served, conns_served(w->conns));
@@ -150,12 +155,23 @@ on_heartbeat(evutil_socket_t fd, short what, void *arg)
 
 /* ---- accepting ---- */
 
+/* While a sync worker serves, what comes is for others, or waits in the kernel. */
 static void
 accepting_update(struct worker *w)
 {
 	acceptors_open(w->acceptors,
 	    w->state == WORKER_SERVING &&
-		conns_count(w->conns) < (size_t)w->contract->settings.worker_connections);
+		conns_count(w->conns) < (size_t)w->contract->settings.worker_connections &&
+		(w->kind != WORKER_SYNC || conns_in_flight(w->conns) == 0));
+}
+
+static void
+on_in_flight(void *arg)
+{
+	struct worker *w = arg;
+
+	worker_beat(w);
+	accepting_update(w);
 }
 
 static void
@@ -460,6 +476,18 @@ on_signals_set(void)
 	crash_watch();
 }
 
+/* The master has checked it. */
+static enum worker_kind
+worker_kind(const struct settings *settings)
+{
+	char why[512];
+	int kind = worker_class_kind(settings, why, sizeof(why));
+
+	if (kind == -1)
+		fatalx("worker_class: %s", why);
+	return (enum worker_kind)kind;
+}
+
 struct app_config
 worker_app_config(const struct worker_contract *contract)
 {
@@ -477,6 +505,7 @@ worker_app_config(const struct worker_contract *contract)
 	    .nlisteners = contract->nlisteners,
 	    .row = contract->row,
 	    .age = contract->age,
+	    .multithread = worker_kind(settings) != WORKER_SYNC,
 	};
 }
 
@@ -514,12 +543,14 @@ worker_open(struct worker *w)
 		    .app = w->app,
 		    .access_log = w->contract->access_log,
 		    .wants = access_log_wants(w->contract->access_log),
+		    .kind = w->kind,
 		},
-	    .keepalive = settings->keepalive * NS_PER_SEC,
+	    .keepalive = w->kind == WORKER_SYNC ? 0 : settings->keepalive * NS_PER_SEC,
 	    .header_timeout = settings->header_timeout * NS_PER_SEC,
 	    .max_requests = recycle_requests(settings),
 	    .used_up = on_used_up,
 	    .closed = on_connection_closed,
+	    .in_flight = w->kind == WORKER_SYNC ? on_in_flight : NULL,
 	    .arg = w,
 	};
 
@@ -577,6 +608,8 @@ worker_attend(struct worker *w)
 	while (w->state != WORKER_LEAVING) {
 		if (!w->ops->idle(w->app))
 			(void)green_park(GREEN_NEVER);
+		if (w->kind == WORKER_SYNC)
+			executor_work();
 		w->ops->attend(w->app);
 	}
 	if (fd != -1)
@@ -648,15 +681,40 @@ on_pass(void *arg)
 static void
 watchdog_start(struct worker *w)
 {
+	const struct settings *settings = &w->contract->settings;
+	bool green = w->kind == WORKER_GREEN; /* else there is nobody to let run */
 	struct watch_config config = {
 	    .ops = w->ops,
-	    .preempt = (int64_t)(w->contract->settings.preempt * (double)NS_PER_SEC),
+	    .preempt = green ? (int64_t)(settings->preempt * (double)NS_PER_SEC) : 0,
 	    .blocking_threshold =
-		(int64_t)(w->contract->settings.blocking_threshold * (double)NS_PER_SEC),
+		green ? (int64_t)(settings->blocking_threshold * (double)NS_PER_SEC) : 0,
 	    .blocked = &w->contract->row->blocked,
 	};
 
 	watch_start(&config);
+}
+
+/* Somebody waits for the main thread to make a call. */
+static void
+on_call(void *arg)
+{
+	main_thread_wake(arg);
+}
+
+static void
+executor_open(struct worker *w)
+{
+	const struct settings *settings = &w->contract->settings;
+	unsigned threads = settings->threads > 1 ? (unsigned)settings->threads : 1;
+	struct executor_config config = {
+	    .threads = w->kind == WORKER_GTHREAD ? threads : 0,
+	    .stack_size = (size_t)settings->stack_size,
+	    .waiting = on_call,
+	    .arg = w,
+	};
+
+	if (w->kind != WORKER_GREEN && executor_start(&config) == -1)
+		fatal("cannot start a thread");
 }
 
 static void
@@ -671,6 +729,7 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 	w->contract = contract;
 	w->ops = app_backends[0];
 	w->state = WORKER_LOADING;
+	w->kind = worker_kind(&contract->settings);
 	w->base = green_event_base_new();
 	if (w->base == NULL || green_init(w->base, &config) == -1)
 		fatal("cannot start the event loop");
@@ -678,6 +737,7 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 		green_on_pass(on_pass, w);
 	if (access_log_wants(contract->access_log) & ACCESS_WANTS_RUN_TIME)
 		green_account();
+	executor_open(w);
 	watchdog_start(w);
 	w->acceptors = acceptors_new(w->base, contract, on_connection, w);
 	if (w->acceptors == NULL || events_new(w) == -1 || signals_catch(w) == -1 ||
@@ -696,6 +756,7 @@ static void
 worker_fini(struct worker *w)
 {
 	watch_stop();
+	executor_stop();
 	green_fini();
 	signals_release();
 	conns_free(w->conns);

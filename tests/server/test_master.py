@@ -32,7 +32,7 @@ def test_start_and_graceful_stop(tmp_path):
             m,
             r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[\d+\] \[INFO\] Starting greenicorn \d",
             r"\[INFO\] Listening at: http://127.0.0.1:%d \(%d\)$" % (m.port, m.process.pid),
-            r"\[INFO\] Using worker: green$",
+            r"\[INFO\] Using worker: gevent$",
             r"\[INFO\] Booting worker with pid: \d+$",
             r"\[INFO\] Booting worker with pid: \d+$",
             r"\[INFO\] Handling signal: term$",

@@ -353,9 +353,15 @@ test_bad_values(void **state)
 		":1: certfile: not supported yet: have a proxy such as nginx do TLS"},
 	    {"http_protocols = \"h2,h1\";",
 		":1: http_protocols: not supported yet: have a proxy such as nginx speak HTTP/2"},
-	    {"worker_class = \"sync\";",
+	    {"worker_class = \"tornado\";",
 		":1: worker_class: expected green, or gevent, gevent_pywsgi, eventlet, which mean "
-		"the same here"},
+		"the same here; sync or gthread"},
+	    {"worker_class = \"uvicorn.workers.UvicornWorker\";",
+		":1: worker_class: uvicorn.workers.UvicornWorker is for ASGI applications: "
+		"greenicorn serves WSGI ones"},
+	    {"worker_class = \"shop.workers.Mine\";",
+		":1: worker_class: shop.workers.Mine is a class of Python's, and greenicorn's "
+		"workers are none: expected green (or gevent, eventlet), sync or gthread"},
 	    {"access_log_format = \"\";", ":1: access_log_format: an empty format"},
 	    {"chdir = \"/no/such\";", ":1: chdir: no such directory: \"/no/such\""},
 	    {"virtualenv = \"/etc/passwd\";", ":1: virtualenv: no such directory: \"/etc/passwd\""},
@@ -392,7 +398,8 @@ test_unreadable_files(void **state)
 		assert_string_equal(error.text, cases[i].error);
 	}
 	assert_int_equal(settings_read_file(&s, "./gunicorn.conf.py", &error), -1);
-	assert_non_null(strstr(error.text, "a Python file is not read: greenicorn --from-gunicorn"));
+	assert_non_null(
+	    strstr(error.text, "a Python file is not read: greenicorn --from-gunicorn"));
 	settings_fini(&s);
 }
 

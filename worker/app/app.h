@@ -1,6 +1,7 @@
 /*
  * What runs a request. A backend is a row in app_backends[]: today Python
- * (worker/python); the functions are called on green threads and may block.
+ * (worker/python); the functions are called on green threads and may block. handle, and only that,
+ * may be called on a native thread instead (worker_class gthread).
  */
 #ifndef APP_APP_H
 #define APP_APP_H
@@ -61,6 +62,7 @@ struct app_config {
 	const char *script_name; /* SCRIPT_NAME of every request, or "" */
 	const char *software;    /* SERVER_SOFTWARE: "greenicorn/0.1.0" */
 	bool multiprocess;       /* wsgi.multiprocess */
+	bool multithread;        /* wsgi.multithread */
 	int stack_fd;            /* where write_stack prints */
 	/* To be called when the backend has set signal handlers of its own. */
 	void (*signals_set)(void);

@@ -44,7 +44,7 @@ template_fill(PyObject *dict, const struct app_config *config)
 	    {"wsgi.url_scheme", PyUnicode_InternFromString("http")},
 	    {"wsgi.input", Py_NewRef(Py_None)},
 	    {"wsgi.errors", error_stream_new()},
-	    {"wsgi.multithread", Py_NewRef(Py_True)},
+	    {"wsgi.multithread", PyBool_FromLong(config->multithread)},
 	    {"wsgi.multiprocess", PyBool_FromLong(config->multiprocess)},
 	    {"wsgi.run_once", Py_NewRef(Py_False)},
 	    {"wsgi.file_wrapper", Py_NewRef((PyObject *)&file_wrapper_type)},
