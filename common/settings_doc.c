@@ -4,12 +4,14 @@
  *	settings-doc conf		the sample configuration
  *	settings-doc man TEMPLATE	a manual page, with a list in mdoc(7) in the place
  *					of the comments .\" settings, .\" options and .\" unused
+ *	settings-doc completions SHELL	what bash, zsh or fish completes
  */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/doc_completions.h"
 #include "common/settings_table.h"
 
 /* The settings that a file may use, with their headings; the index of the next from i on. */
@@ -243,8 +245,10 @@ main(int argc, char **argv)
 		rc = 0;
 	} else if (argc == 3 && strcmp(argv[1], "man") == 0) {
 		rc = man_print(argv[2]);
+	} else if (argc == 3 && strcmp(argv[1], "completions") == 0) {
+		rc = completions_print(argv[2]) == 0 ? 0 : 1;
 	} else {
-		fputs("usage: settings-doc conf | man TEMPLATE\n", stderr);
+		fputs("usage: settings-doc conf | man TEMPLATE | completions SHELL\n", stderr);
 	}
 	return fflush(stdout) == EOF ? 1 : rc;
 }

@@ -27,6 +27,15 @@ const struct setting settings_table[] = {
 
 const size_t settings_count = sizeof(settings_table) / sizeof(settings_table[0]);
 
+const struct plain_flag plain_flags[] = {
+    {"from-gunicorn", "FILE", FLAG_FROM_GUNICORN,
+	"Print a configuration file, made of gunicorn's gunicorn.conf.py, which is run, and exit."},
+    {"version", NULL, 'v', "Print the version and exit."},
+    {"help", NULL, 'h', "Print this help and exit."},
+};
+
+const size_t plain_flags_count = sizeof(plain_flags) / sizeof(plain_flags[0]);
+
 const char *
 setting_alias(const struct setting *row)
 {

@@ -33,6 +33,20 @@ struct setting {
 extern const struct setting settings_table[];
 extern const size_t settings_count;
 
+/* A flag that is no setting. */
+struct plain_flag {
+	const char *name;
+	const char *metavar; /* NULL: it takes no argument */
+	int letter;          /* its short flag; above any character: there is none */
+	const char *help;
+};
+
+/* What stands for flags without a letter; settings' are FLAG_SETTING and above. */
+enum { FLAG_FROM_GUNICORN = 256, FLAG_SETTING };
+
+extern const struct plain_flag plain_flags[];
+extern const size_t plain_flags_count;
+
 /* gunicorn's second name for its flag, or NULL. */
 const char *setting_alias(const struct setting *);
 

@@ -107,15 +107,18 @@ unused_print(const struct layout *l)
 }
 
 void
-help_print(const struct help_flag *others, size_t n)
+help_print(void)
 {
 	const struct layout layout = layout_find();
 	const char *group = "";
 
 	puts("usage: greenicorn [OPTIONS] [APP_MODULE]\n\nOptions:");
-	for (size_t i = 0; i < n; i++)
-		flag_print(&layout, others[i].letter < 128 ? others[i].letter : 0, others[i].name,
-		    NULL, others[i].metavar, others[i].help);
+	for (size_t i = 0; i < plain_flags_count; i++) {
+		const struct plain_flag *f = &plain_flags[i];
+
+		flag_print(&layout, f->letter < FLAG_FROM_GUNICORN ? f->letter : 0, f->name, NULL,
+		    f->metavar, f->help);
+	}
 	for (size_t i = 0; i < settings_count; i++) {
 		const struct setting *row = &settings_table[i];
 

@@ -15,18 +15,6 @@
 
 #define DEFAULT_CONFIG "greenicorn.conf"
 
-/* Flags that are no settings; those of settings have values above any character. */
-enum { FLAG_FROM_GUNICORN = 256, FLAG_SETTING };
-
-static const struct help_flag other_flags[] = {
-    {"from-gunicorn", "FILE", FLAG_FROM_GUNICORN,
-	"Print a configuration file, made of gunicorn's gunicorn.conf.py, which is run, and exit."},
-    {"version", NULL, 'v', "Print the version and exit."},
-    {"help", NULL, 'h', "Print this help and exit."},
-};
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 /* What getopt_long needs, made of the tables above. */
 struct flags {
 	struct option *options;
@@ -56,7 +44,7 @@ letters_add(char **end, int letter, bool has_arg)
 static struct flags
 flags_make(void)
 {
-	size_t max = 2 * settings_count + COUNT(other_flags), n = 0;
+	size_t max = 2 * settings_count + plain_flags_count, n = 0;
 	struct flags f = {xcalloc(max + 1, sizeof(*f.options)), xcalloc(2 * max + 2, 1)};
 	char *end = f.letters;
 	const struct setting *row;
@@ -70,10 +58,10 @@ flags_make(void)
 			flags_add(&f, &n, setting_alias(row), row->metavar, FLAG_SETTING + (int)i);
 		letters_add(&end, row->short_flag, row->metavar != NULL);
 	}
-	for (size_t i = 0; i < COUNT(other_flags); i++) {
+	for (size_t i = 0; i < plain_flags_count; i++) {
 		flags_add(
-		    &f, &n, other_flags[i].name, other_flags[i].metavar, other_flags[i].letter);
-		letters_add(&end, other_flags[i].letter, false);
+		    &f, &n, plain_flags[i].name, plain_flags[i].metavar, plain_flags[i].letter);
+		letters_add(&end, plain_flags[i].letter, false);
 	}
 	return f;
 }
@@ -157,7 +145,7 @@ flag_take(struct options *o, int flag, const char *origin)
 	const struct setting *row;
 
 	if (flag == 'h') {
-		help_print(other_flags, COUNT(other_flags));
+		help_print();
 		exit(0);
 	}
 	if (flag == 'v') {

@@ -28,6 +28,14 @@ class Installation:
         self.sysconf = self.path("sysconfdir", "greenicorn", "greenicorn.conf")
         self.service = self.path("systemdunitdir", "greenicorn.service")
         self.socket = self.path("systemdunitdir", "greenicorn.socket")
+        self.completions = [
+            self.path("datadir", *names)
+            for names in (
+                ("bash-completion", "completions", "greenicorn"),
+                ("zsh", "site-functions", "_greenicorn"),
+                ("fish", "vendor_completions.d", "greenicorn.fish"),
+            )
+        ]
         self.pages = [self.path("mandir", page) for page in PAGES]
         self.module = self.module_path()
         self.programs = [os.path.join(self.bin, name) for name in ("greenicorn", "greenicorn-worker")]
@@ -79,7 +87,7 @@ def test_these_files_and_no_others(installed):
     expected = {path: 0o755 for path in installed.programs}
     expected[installed.module] = 0o644
     templates = [path.replace("greenicorn.", "greenicorn@.") for path in (installed.service, installed.socket)]
-    for path in [installed.sysconf, installed.service, installed.socket, *templates, *installed.pages]:
+    for path in [installed.sysconf, installed.service, installed.socket, *templates, *installed.pages, *installed.completions]:
         expected[path] = 0o644
     found = {}
     for folder, _, names in os.walk(installed.folder):
