@@ -35,6 +35,8 @@ static struct {
 	bool journal;  /* lines begin with <N>, a priority of syslog(3): sd-daemon(3) */
 	unsigned lost; /* lines, since the last one that could be written */
 	void (*also)(int, const char *, size_t);
+	bool (*take)(int, const char *, size_t);
+	void (*give_back)(void);
 	struct log_counts counts; /* of any OS thread: a lost one does no harm */
 } the_log = {.fd = STDERR_FILENO, .out = STDERR_FILENO, .level = LOG_LEVEL_INFO};
 
@@ -124,6 +126,24 @@ log_also(void (*fn)(int, const char *, size_t))
 	the_log.also = fn;
 }
 
+void
+log_divert(bool (*take)(int, const char *, size_t), void (*give_back)(void))
+{
+	the_log.take = take;
+	the_log.give_back = give_back;
+}
+
+void
+log_divert_end(void)
+{
+	void (*give_back)(void) = the_log.give_back;
+
+	the_log.take = NULL;
+	the_log.give_back = NULL;
+	if (give_back != NULL)
+		give_back();
+}
+
 struct log_counts
 log_counts(void)
 {
@@ -184,6 +204,12 @@ bool
 log_enabled(enum log_level level)
 {
 	return level >= the_log.level;
+}
+
+void
+log_level_set(enum log_level level)
+{
+	the_log.level = level;
 }
 
 /* Wait for a slow reader for a while; one that was given up before has to be ready at once. */
@@ -285,6 +311,12 @@ log_sanitise(char *dst, const char *end, const char *text)
 	return dst;
 }
 
+static bool
+is_taken(enum log_level level, const char *text, size_t n)
+{
+	return the_log.take != NULL && the_log.take(level, text, n);
+}
+
 void
 log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
 {
@@ -302,10 +334,12 @@ log_vline(enum log_level level, bool with_errno, const char *format, va_list ap)
 		p = log_sanitise(p, end, ": ");
 		p = log_sanitise(p, end, strerror(saved_errno));
 	}
-	*p++ = '\n';
-	log_write(line, (size_t)(p - line));
-	if (the_log.also != NULL)
-		the_log.also(level, message, (size_t)(p - message) - 1);
+	if (!is_taken(level, message, (size_t)(p - message))) {
+		*p++ = '\n';
+		log_write(line, (size_t)(p - line));
+		if (the_log.also != NULL)
+			the_log.also(level, message, (size_t)(p - message) - 1);
+	}
 	errno = saved_errno;
 }
 
@@ -321,19 +355,24 @@ lines_copy(char *dst, const char *prefix, const char *text, size_t n)
 	return dst;
 }
 
-static void
-text_also(enum log_level level, const char *line, size_t line_n, const char *text, size_t n)
+/* Tell whoever wants to know of a line with a text below it; whether it has been taken. */
+static bool
+text_tell(enum log_level level, const char *line, size_t line_n, const char *text, size_t n)
 {
-	char *all = malloc(line_n + n);
+	char *all;
+	bool taken;
 
-	if (all == NULL) {
-		the_log.also(level, line, line_n);
-		return;
-	}
+	if (the_log.take == NULL && the_log.also == NULL)
+		return false;
+	if ((all = malloc(line_n + n)) == NULL)
+		return false;
 	memcpy(all, line, line_n);
 	memcpy(all + line_n, text, n);
-	the_log.also(level, all, line_n + n);
+	taken = is_taken(level, all, line_n + n);
+	if (!taken && the_log.also != NULL)
+		the_log.also(level, all, line_n + n);
 	free(all);
+	return taken;
 }
 
 /* The journal makes an entry of each line: a traceback's have the priority of the first. */
@@ -352,8 +391,10 @@ log_text(enum log_level level, const char *line, const char *text, size_t n)
 	p = log_sanitise(p, head + sizeof(head) - 1, line);
 	*p++ = '\n';
 	head_n = (size_t)(p - head);
-	if (the_log.also != NULL)
-		text_also(level, message, (size_t)(p - message), text, n);
+	if (text_tell(level, message, (size_t)(p - message), text, n)) {
+		errno = saved_errno;
+		return;
+	}
 	if ((all = malloc(head_n + n * (1 + strlen(priority)))) != NULL) {
 		memcpy(all, head, head_n);
 		p = lines_copy(all + head_n, priority, text, n);
@@ -363,6 +404,45 @@ log_text(enum log_level level, const char *line, const char *text, size_t n)
 		log_write(head, head_n);
 		log_write(text, n);
 	}
+	errno = saved_errno;
+}
+
+LOG_PRINTF(2, 3)
+static void
+log_at(enum log_level level, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	log_vline(level, false, format, ap);
+	va_end(ap);
+}
+
+void
+log_line(enum log_level level, const char *text, size_t n)
+{
+	const char *eol = memchr(text, '\n', n);
+	size_t first = eol != NULL ? (size_t)(eol - text) : n;
+	char line[PIPE_BUF];
+
+	snprintf(line, sizeof(line), "%.*s", (int)first, text);
+	if (eol == NULL)
+		log_at(level, "%s", line);
+	else
+		log_text(level, line, eol + 1, n - first - 1);
+}
+
+void
+log_formatted(enum log_level level, const char *text, size_t n)
+{
+	int saved_errno = errno;
+	char *all = the_log.journal ? malloc(n * 4) : NULL; /* "<3>" before each line, at most */
+
+	if (all != NULL)
+		log_write(all, (size_t)(lines_copy(all, journal_priorities[level], text, n) - all));
+	else
+		log_write(text, n);
+	free(all);
 	errno = saved_errno;
 }
 

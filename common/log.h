@@ -39,6 +39,13 @@ int log_open(const char *path, enum log_level);
  */
 void log_also(void (*fn)(int level, const char *text, size_t n));
 
+/*
+ * Have take decide about each line instead: what it takes, true, goes nowhere else; text is as for
+ * log_also. Before the end give_back gets what it has not dealt with logged after all, by log_line.
+ */
+void log_divert(bool (*take)(int level, const char *text, size_t n), void (*give_back)(void));
+void log_divert_end(void);
+
 /* How many lines there have been at a level, and how many with a text below them. */
 struct log_counts {
 	unsigned long lines[LOG_LEVEL_CRITICAL + 1], texts;
@@ -61,6 +68,7 @@ int log_out_fd(void);
 int log_level_parse(const char *);
 const char *log_level_name(enum log_level);
 bool log_enabled(enum log_level);
+void log_level_set(enum log_level);
 
 void log_debug(const char *, ...) LOG_PRINTF(1, 2);
 void log_info(const char *, ...) LOG_PRINTF(1, 2);
@@ -75,6 +83,12 @@ void log_vline(enum log_level, bool with_errno, const char *, va_list) LOG_PRINT
 
 /* A line at a level and below it, in the same write, n bytes of text as they are: a traceback. */
 void log_text(enum log_level, const char *line, const char *text, size_t n);
+
+/* A line that has been through log_divert. */
+void log_line(enum log_level, const char *text, size_t n);
+
+/* Lines that somebody else has made, prefix and "\n" and all. */
+void log_formatted(enum log_level, const char *text, size_t n);
 
 /* Text as it is, of any length (a traceback, wsgi.errors): no prefix, no level. */
 void log_raw(const char *, size_t);

@@ -23,3 +23,13 @@ streams_detach(bool keep)
 	errno = saved_errno;
 	return rc;
 }
+
+int
+streams_capture(void)
+{
+	int fd = log_fd();
+
+	if (fd == STDERR_FILENO)
+		return 0;
+	return dup2(fd, STDOUT_FILENO) == -1 || dup2(fd, STDERR_FILENO) == -1 ? -1 : 0;
+}

@@ -9,4 +9,7 @@
  */
 int streams_detach(bool keep);
 
+/* capture_output: let output go to the error log's file, if it is one. 0, or -1 with errno. */
+int streams_capture(void);
+
 #endif

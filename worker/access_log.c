@@ -34,8 +34,9 @@ struct access_log {
 	char *path;                   /* owned; NULL: standard output, or nowhere */
 	int fd;                       /* owned when there is a path; -1: nowhere */
 	void (*also)(const char *, size_t);
-	bool regular; /* a plain file: it takes everything, in one piece */
-	bool failing; /* the last write failed: said once */
+	bool diverted; /* also is told, and nothing written */
+	bool regular;  /* a plain file: it takes everything, in one piece */
+	bool failing;  /* the last write failed: said once */
 	size_t len;
 	char buf[BUFFER_SIZE];
 };
@@ -129,8 +130,37 @@ access_log_add(struct access_log *log, const struct app_exchange *exchange)
 	n = access_format_print(log->format, exchange, green_now(), line, LINE_SIZE);
 	if (log->also != NULL)
 		log->also(line, n - 1);
-	if (log->fd != -1)
+	if (log->fd != -1 && !log->diverted)
 		log->len += n;
+}
+
+void
+access_log_write(struct access_log *log, const char *line, size_t n)
+{
+	if (log->fd == -1)
+		return;
+	if (BUFFER_SIZE - log->len < n)
+		access_log_flush(log);
+	if (n > BUFFER_SIZE)
+		n = BUFFER_SIZE;
+	memcpy(log->buf + log->len, line, n);
+	log->len += n;
+}
+
+int
+access_log_divert(struct access_log *log, const char *format, const char *script_name,
+    void (*to)(const char *, size_t))
+{
+	char why[256];
+	struct access_format *f = access_format_new(format, script_name, why, sizeof(why));
+
+	if (f == NULL)
+		return -1;
+	access_format_free(log->format);
+	log->format = f;
+	log->also = to;
+	log->diverted = true;
+	return 0;
 }
 
 /* How much from buf[at] on goes into the next write: for a pipe whole lines, if one fits. */

@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/statsd.h"
+#include "common/streams.h"
 #include "common/syslog_out.h"
 #include "worker/access_format.h"
 #include "worker/access_log.h"
@@ -98,8 +99,7 @@ start_log(const struct settings *settings)
 		fatal("errorlog: %s", settings->errorlog);
 	syslog_out_apply(settings);
 	statsd_apply(settings);
-	if (settings->capture_output &&
-	    (dup2(log_fd(), STDOUT_FILENO) == -1 || dup2(log_fd(), STDERR_FILENO) == -1))
+	if (settings->capture_output && streams_capture() == -1)
 		fatal("capture_output");
 }
 
@@ -110,8 +110,10 @@ start_access_log(const struct settings *settings)
 	struct access_log *log;
 	char why[256];
 
-	if ((settings->accesslog == NULL && !syslog_out_access_wanted(settings)) ||
-	    settings->check_config)
+	if (settings->check_config ||
+	    (settings->accesslog == NULL && !syslog_out_access_wanted(settings) &&
+		settings->logconfig == NULL && settings->logconfig_dict == NULL &&
+		settings->logconfig_json == NULL))
 		return NULL;
 	format =
 	    access_format_new(settings->access_log_format, settings->script_name, why, sizeof(why));

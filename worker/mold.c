@@ -144,10 +144,7 @@ become_worker(struct worker_contract *contract, const struct order *order)
 	contract->age = order->age;
 	contract->row = &contract->scoreboard->rows[order->slot];
 	contract->requests = scoreboard_requests(contract->scoreboard, order->slot);
-	if (log_reopen() == -1)
-		log_warn("cannot reopen the error log");
-	if (contract->access_log != NULL && access_log_reopen(contract->access_log) == -1)
-		log_warn("cannot reopen %s", contract->settings.accesslog);
+	worker_reopen_files(contract);
 	worker_title_set("worker", 0);
 }
 

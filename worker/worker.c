@@ -74,6 +74,9 @@ struct worker {
 	struct green_job main_job;
 	struct green_job int_job, exit_job; /* worker_int, worker_exit; the rest waits for them */
 	bool quitting, last_word;           /* they have been begun */
+	struct green_job reopen_job;
+	unsigned reopens; /* how often SIGUSR1 came */
+	bool reopening;   /* the job runs */
 	struct event *heartbeat, *control, *limit;
 };
 
@@ -197,6 +200,7 @@ on_connection(int fd, const struct listener *listener, const struct address *pee
 static _Noreturn void
 worker_exit_now(struct worker *w)
 {
+	log_divert_end();
 	access_log_flush(w->contract->access_log);
 	log_info("Worker exiting (pid: %d)", (int)getpid());
 	statsd_flush();
@@ -332,13 +336,41 @@ on_used_up(void *arg)
 
 /* ---- signals ---- */
 
-static void
-worker_reopen(struct worker *w)
+void
+worker_reopen_files(const struct worker_contract *contract)
 {
 	if (log_reopen() == -1)
 		log_warn("cannot reopen the error log");
-	if (access_log_reopen(w->contract->access_log) == -1)
-		log_warn("cannot reopen %s", w->contract->settings.accesslog);
+	if (contract->settings.capture_output && streams_capture() == -1)
+		log_warn("capture_output");
+	if (access_log_reopen(contract->access_log) == -1)
+		log_warn("cannot reopen %s", contract->settings.accesslog);
+}
+
+/* The application's, as often as it has been asked for meanwhile. */
+static void
+reopen_green(void *arg)
+{
+	struct worker *w = arg;
+	unsigned done;
+
+	do {
+		done = w->reopens;
+		w->ops->reopen(w->app);
+	} while (done != w->reopens);
+	w->reopening = false;
+}
+
+static void
+worker_reopen(struct worker *w)
+{
+	worker_reopen_files(w->contract);
+	w->reopens++;
+	if (w->conns == NULL || w->state == WORKER_LEAVING || w->reopening)
+		return;
+	w->reopening = true;
+	w->reopen_job = (struct green_job){.fn = reopen_green, .arg = w};
+	green_run(&w->reopen_job);
 }
 
 static const struct {
@@ -501,6 +533,7 @@ worker_app_config(const struct worker_contract *contract)
 	    .software = "greenicorn/" GREENICORN_VERSION,
 	    .multiprocess = settings->workers > 1,
 	    .settings = settings,
+	    .access_log = {contract->access_log, access_log_write, access_log_divert},
 	    .listeners = contract->listeners,
 	    .nlisteners = contract->nlisteners,
 	    .row = contract->row,

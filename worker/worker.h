@@ -34,6 +34,9 @@ struct app_config worker_app_config(const struct worker_contract *);
  */
 int worker_run(const struct worker_contract *, struct app *);
 
+/* Open the log files again, under their names. */
+void worker_reopen_files(const struct worker_contract *);
+
 /* All is loaded: a daemon's worker, or mold, lets go of the terminal. */
 void worker_leave_streams(const struct settings *);
 

@@ -1,6 +1,7 @@
 """Logging beyond files: syslog and statsd."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -218,3 +219,233 @@ def test_statsd_that_is_dead(serve):
     for _ in range(5):
         assert server.get("/a").status == 200
     assert "statsd" not in server.log_text()
+
+
+# ---- Python's logging ----
+
+PREFIX = r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[%d\] \[%s\] "
+
+
+def test_loggers_of_gunicorn(serve):
+    """What an application writes to them is in the error log, in its format, from its level on."""
+    server = serve("logging_app", loglevel="info", wait=False)
+    server.wait_log("Worker ready")
+    pid = server.worker()
+    server.get("/log?one")
+    server.wait_log(PREFIX % (pid, "INFO") + "one$")
+    server.wait_log(PREFIX % (pid, "WARNING") + "server one$")
+    server.wait_log(PREFIX % (pid, "ERROR") + "part one$")
+    assert "not at this level" not in server.log_text()
+
+
+def test_loggers_write_to_syslog(serve, daemon):
+    port = free_port()
+    d = daemon(("127.0.0.1", port))
+    server = serve("logging_app", syslog=True, syslog_addr="udp://127.0.0.1:%d" % port)
+    server.get("/log?one")
+    assert d.wait("server one")[0] == "<12>gunicorn.logging_app.error: [%d] server one" % server.worker()
+
+
+def test_filter_of_the_application(serve, tmp_path):
+    """A filter on gunicorn.access decides, and its records have gunicorn's atoms."""
+    log = tmp_path / "access"
+    form = '%(m)s "%(U)s" %(s)s %({user-agent}i)s %({none}o)s %(in_flight)s %(D)d %(nonsense)s'
+    server = serve("logging_app", env={"LOGGING_CASE": "filter"}, accesslog=str(log), access_log_format=form)
+    with server.connect() as conn:
+        for path in ("/a", "/health", "/fail", "/b%22%25"):
+            conn.get(path, [("User-Agent", 'u"1')])
+            conn.response()
+            if path == "/fail":
+                conn.close()
+                conn.__init__(("127.0.0.1", server.port))
+    lines = wait_for(lambda: log.exists() and len(x := log.read_text().splitlines()) >= 2 and x)
+    assert [re.sub(r"\d+ -$", "D -", line) for line in lines] == [
+        'GET "/a" 200 u\\"1 - 1 D -',
+        'GET "/b\\"%" 200 u\\"1 - 1 D -',
+    ]
+
+
+def test_formatter_of_the_application(serve):
+    """The server's own lines, tracebacks too, go through a formatter that is set on gunicorn's handler."""
+    server = serve("logging_app", env={"LOGGING_CASE": "formatter"}, workers=1)
+    server.get("/fail")
+    (line,) = server.wait_log(r'^\{"level".*Error handling request.*$')
+    pid = server.worker()
+    assert json.loads(line) == {
+        "level": "ERROR", "message": "Error handling request GET /fail", "pid": pid, "exception": "RuntimeError('as asked')"
+    }  # fmt: skip
+    with server.connect() as conn:
+        conn.send("BROKEN\r\n\r\n")
+        conn.rest()
+    (line,) = server.wait_log(r'^\{"level": "WARNING".*Invalid request.*$')
+    assert json.loads(line)["pid"] == pid
+
+
+def test_level_of_the_application(serve):
+    server = serve("logging_app", env={"LOGGING_CASE": "level"})
+    pid = server.worker()
+    with server.connect() as conn:
+        conn.send("BROKEN\r\n\r\n")
+        conn.rest()
+    server.get("/fail")
+    server.wait_log(PREFIX % (pid, "ERROR") + "Error handling request")
+    assert "Invalid request" not in server.log_text()
+
+
+CONFIG = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"short": {"format": "%(name)s|%(levelname)s|%(message)s"}},
+    "handlers": {"file": {"class": "logging.FileHandler", "formatter": "short", "filename": "FILE"}},
+    "loggers": {
+        name: {"handlers": ["file"], "level": "INFO", "propagate": False}
+        for name in ("gunicorn.error", "gunicorn.access", "file")
+    },
+}
+
+INI = """
+[loggers]
+keys=root,error,access
+[handlers]
+keys=file
+[formatters]
+keys=short
+[logger_root]
+level=WARNING
+handlers=
+[logger_error]
+level=INFO
+handlers=file
+propagate=0
+qualname=gunicorn.error
+[logger_access]
+level=INFO
+handlers=file
+propagate=0
+qualname=gunicorn.access
+[handler_file]
+class=FileHandler
+formatter=short
+args=('%(here)s/python.log',)
+[formatter_short]
+format=%(name)s|%(levelname)s|%(message)s
+"""
+
+
+@pytest.mark.parametrize("way", ["logconfig", "logconfig_dict", "logconfig_json", "preload_app"])
+def test_logconfig(serve, tmp_path, way):
+    """Lines of a worker go where the configuration has its loggers write."""
+    log, settings = tmp_path / "python.log", {}
+    text = json.dumps(CONFIG).replace("FILE", str(log))
+    if way == "logconfig":
+        (tmp_path / "log.ini").write_text(INI)
+        settings["logconfig"] = str(tmp_path / "log.ini")
+    elif way == "logconfig_json":
+        (tmp_path / "log.json").write_text(text)
+        settings["logconfig_json"] = str(tmp_path / "log.json")
+    else:
+        settings["logconfig_dict"] = text
+        settings["preload_app"] = way == "preload_app"
+    server = serve("logging_app", access_log_format="%(m)s %(U)s %(s)s", **settings)
+    server.get("/fail")
+    server.get("/log?one")
+    wait_for(lambda: "GET /log" in log.read_text())
+    lines = log.read_text().splitlines()
+    assert any(re.fullmatch(r"gunicorn\.error\|INFO\|Worker ready \(pid: \d+\)", line) for line in lines)
+    assert "gunicorn.error|ERROR|Error handling request GET /fail" in lines
+    assert "RuntimeError: as asked" in lines
+    assert "gunicorn.access|INFO|GET /fail 500" in lines
+    assert "gunicorn.error|INFO|one" in lines or "application|INFO|one" in lines
+    text = server.log_text()
+    assert "Error handling" not in text and "Listening at" in text  # the master's own lines stay
+
+
+@pytest.mark.parametrize(
+    "settings, error",
+    [
+        ({"logconfig": "/nonexistent/log.ini"}, "logconfig: no such file: /nonexistent/log.ini"),
+        ({"logconfig_json": "/nonexistent/log.json"}, "logconfig_json: .*No such file"),
+        ({"logconfig_dict": '{"handlers": {"h": {"class": "no.Such"}}}'}, "logconfig_dict: Unable to configure handler 'h': .+"),
+    ],
+)
+def test_logconfig_mistakes(serve, settings, error):
+    server = serve("logging_app", wait=False, **settings)
+    assert server.process.wait(20 * PATIENCE) == 3
+    server.wait_log(r"\[ERROR\] " + error)
+    assert "Traceback" not in server.log_text()
+
+
+# ---- files ----
+
+
+def test_capture_output(serve, tmp_path):
+    """Lines come at once, and go to the new file after SIGUSR1."""
+    log = tmp_path / "errors"
+    server = serve("logging_app", wait=False, capture_output=True, errorlog=str(log))
+    wait_for(lambda: log.exists() and "Worker ready" in log.read_text())
+    server.get("/print?one")
+    wait_for(lambda: "out one\n" in log.read_text() and "err one\n" in log.read_text())
+    log.rename(tmp_path / "old")
+    server.signal(signal.SIGUSR1)
+    wait_for(log.exists)
+
+    def captured():
+        server.get("/print?two")
+        return "out two\n" in log.read_text() and "err two\n" in log.read_text()
+
+    wait_for(captured)
+
+
+def test_reload_rereads(serve, tmp_path):
+    """HUP: level, files, format and where syslog is."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    server = serve("logging_app", loglevel="info", accesslog=str(one), access_log_format="A %(U)s", wait=False)
+    server.wait_log("Worker ready")
+    server.get("/a")
+    wait_for(lambda: one.exists() and one.read_text() == "A /a\n")
+    server.write_config(loglevel="debug", accesslog=str(two), access_log_format="B %(U)s")
+    server.signal(signal.SIGHUP)
+    server.wait_log("Worker exiting")
+    server.get("/log?x")
+    wait_for(lambda: two.exists() and two.read_text() == "B /log\n")
+    server.wait_log(r"\[DEBUG\] not at this level")
+    assert one.read_text() == "A /a\n"
+
+
+@pytest.mark.parametrize("way", ["native", "python"])
+def test_rotation_loses_no_line(serve, tmp_path, way):
+    """Files are renamed under load, SIGUSR1 follows: each request has its line, once, in one of them."""
+    log, settings = tmp_path / "access.log", {}
+    if way == "python":
+        settings["logconfig_dict"] = json.dumps(CONFIG).replace("FILE", str(log))
+    else:
+        settings["accesslog"] = str(log)
+    server = serve("logging_app", workers=2, access_log_format="%(q)s", **settings)
+    done, sent = threading.Event(), []
+
+    def client(name):
+        with server.connect(60) as conn:
+            i = 0
+            while not done.is_set():
+                conn.get("/?%s.%d" % (name, i))
+                sent.append("%s.%d" % (name, i))
+                conn.response()
+                i += 1
+
+    clients = [threading.Thread(target=client, args=[name]) for name in "abcd"]
+    for thread in clients:
+        thread.start()
+    files = []
+    for i in range(5):
+        files.append(log.rename(tmp_path / ("access.log.%d" % i)))
+        server.signal(signal.SIGUSR1)
+        wait_for(log.exists)
+        before = len(sent)
+        wait_for(lambda: len(sent) > before + 50)
+    done.set()
+    for thread in clients:
+        thread.join(60 * PATIENCE)
+    server.stop()
+    lines = [line.split("|")[-1] for file in [*files, log] for line in file.read_text().splitlines()]
+    lines = [line for line in lines if re.fullmatch(r"[abcd]\.\d+", line)]
+    assert sorted(lines) == sorted(sent) and len(sent) > 250

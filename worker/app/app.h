@@ -54,6 +54,17 @@ struct scoreboard_row;
 /* What the application may want to be told (gunicorn's worker_int, worker_abort, worker_exit). */
 enum app_hook { APP_HOOK_INT, APP_HOOK_ABORT, APP_HOOK_EXIT, APP_HOOKS };
 
+/* The access log, for a backend that has it go another way. */
+struct access_log;
+struct app_access_log {
+	struct access_log *log; /* borrowed; NULL: there is none */
+	/* A line that somebody else has made, with its "\n". */
+	void (*write)(struct access_log *, const char *line, size_t n);
+	/* From now on tell to of each request, in that format, instead of writing. 0 or -1. */
+	int (*divert)(struct access_log *, const char *format, const char *script_name,
+	    void (*to)(const char *line, size_t n));
+};
+
 struct app_config {
 	const char *uri;         /* module:callable, module:factory(…), module */
 	const char *chdir;       /* put first on sys.path; NULL: the current directory */
@@ -68,6 +79,7 @@ struct app_config {
 	void (*signals_set)(void);
 	/* For server hooks, and to be there until the end of the process. */
 	const struct settings *settings;
+	struct app_access_log access_log;
 	const struct listener *listeners;
 	size_t nlisteners;
 	const struct scoreboard_row *row; /* this worker's */
@@ -136,6 +148,8 @@ struct app_ops {
 	void (*hook)(enum app_hook);
 	/* The green thread that calls it is about to end: give up what is bound to it. */
 	void (*thread_exit)(void);
+	/* Open the log files of the application's own logging again. On a green thread. */
+	void (*reopen)(struct app *);
 	/* No request runs any more: run exit handlers (atexit), free. On a green thread. */
 	void (*unload)(struct app *);
 };

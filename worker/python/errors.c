@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "worker/python/interpreter.h"
+#include "worker/python/logs.h"
 
 PyObject *
 error_take(void)
@@ -53,8 +54,13 @@ encode(PyObject *text)
 void
 error_log(const char *what, PyObject *exception)
 {
-	char *text = encode(interpreter_call("format_exception", &exception, 1));
-	PyThreadState *state = PyEval_SaveThread(); /* a full pipe makes logging wait */
+	PyThreadState *state;
+	char *text;
+
+	if (logs_exception(what, exception))
+		return;
+	text = encode(interpreter_call("format_exception", &exception, 1));
+	state = PyEval_SaveThread(); /* a full pipe makes logging wait */
 
 	if (text != NULL)
 		log_text(LOG_LEVEL_ERROR, what, text, strlen(text));

@@ -17,6 +17,7 @@
 #include "worker/python/interrupt.h"
 #include "worker/python/interpreter.h"
 #include "worker/python/load.h"
+#include "worker/python/logs.h"
 #include "worker/python/preempt.h"
 #include "worker/python/python.h"
 #include "worker/python/respond.h"
@@ -195,6 +196,8 @@ app_begin(struct app *app, const struct app_config *config)
 		code = load_application(config->uri, &app->callable);
 	if (code == 0 && hooks_loaded(app->callable) == -1)
 		code = load_failed();
+	if (code == 0 && logs_begin(config) == -1)
+		code = WORKER_EXIT_BOOT;
 	return code;
 }
 
@@ -208,6 +211,8 @@ app_prepare(struct app *app, const struct app_config *config)
 		error_log_current("cannot prepare Python");
 		return WORKER_EXIT_BOOT;
 	}
+	if (logs_open(config) == -1)
+		return WORKER_EXIT_BOOT;
 	if ((code = hooks_open(config)) != 0)
 		return code;
 	if (config->is_worker)
@@ -305,6 +310,7 @@ python_adopt(struct app *app, const struct app_config *config)
 	thread_inherit();
 	spawn_open();
 	forked_watch(); /* this fork was no request's */
+	logs_reopen();  /* they may have been renamed since the mold opened them */
 	rc = interpreter_adopt(config) == 0 ? app_begin(app, config) : WORKER_EXIT_BOOT;
 	if (rc == 0)
 		thread_detach();
@@ -351,6 +357,16 @@ python_attend(struct app *app)
 	thread_detach();
 }
 
+static void
+python_reopen(struct app *app)
+{
+	(void)app;
+	if (thread_attach() == -1)
+		return;
+	logs_reopen();
+	thread_detach();
+}
+
 /* The thread stays attached: see interpreter_stop. */
 static void
 python_unload(struct app *app)
@@ -359,6 +375,7 @@ python_unload(struct app *app)
 	if (thread_attach() == -1)
 		return;
 	hooks_ended();
+	logs_end(); /* exit handlers close those of logging */
 	interpreter_stop(true);
 	thread_close_all();
 	environ_maker_free(app->environ);
@@ -384,5 +401,6 @@ const struct app_ops python_app_ops = {
     .has_hook = hooks_have,
     .hook = hooks_run,
     .thread_exit = thread_end,
+    .reopen = python_reopen,
     .unload = python_unload,
 };
