@@ -405,6 +405,31 @@ level_from_config(void *field, const config_setting_t *value, const struct kind_
 	return level_from_text(field, config_setting_get_string(value), range, error);
 }
 
+/* ---- a function of the application's ---- */
+
+/* MODULE:FUNCTION, MODULE.FUNCTION or FILE.py:FUNCTION; whether it is there, Python will know. */
+static int
+function_from_text(
+    void *field, const char *text, const struct kind_range *range, struct kind_error *error)
+{
+	const char *sign = strrchr(text, ':');
+
+	if (sign == NULL)
+		sign = strrchr(text, '.');
+	if (*text != '\0' && (sign == NULL || sign == text || sign[1] == '\0'))
+		return REFUSE(error, "expected module:function, found \"%s\"", text);
+	return string_from_text(field, text, range, error);
+}
+
+static int
+function_from_config(void *field, const config_setting_t *value, const struct kind_range *range,
+    struct kind_error *error)
+{
+	if (config_setting_type(value) != CONFIG_TYPE_STRING)
+		return refuse_type(error, "module:function in quotes", value);
+	return function_from_text(field, config_setting_get_string(value), range, error);
+}
+
 /* ---- one of a few words: those of "a|b", or of "[a|b]", which may be a switch as well ---- */
 
 /* What a switch's word means: off is the first of the words, on the last; NULL: neither. */
@@ -750,6 +775,8 @@ KIND(STRING, "string", string_from_config, string_from_text, string_print, strin
     string_equal);
 KIND(LEVEL, "level", level_from_config, level_from_text, string_print, string_fini, string_equal);
 KIND(ACCOUNT, "account", account_from_config, string_from_text, string_print, string_fini,
+    string_equal);
+KIND(FUNCTION, "function", function_from_config, function_from_text, string_print, string_fini,
     string_equal);
 KIND(LIST, "list", list_from_config, list_from_text, list_print, list_fini, list_equal);
 KIND(CHOICE, "choice", choice_from_config, choice_from_text, string_print, string_fini,

@@ -21,6 +21,7 @@ struct strlist {
 #define KIND_CTYPE_STRING   char *         /* owned; NULL: not set */
 #define KIND_CTYPE_LEVEL    char *         /* a log level's name */
 #define KIND_CTYPE_ACCOUNT  char *         /* a user's or group's name or number */
+#define KIND_CTYPE_FUNCTION char *         /* "module:function" */
 #define KIND_CTYPE_CHOICE   char *         /* one of the row's words */
 #define KIND_CTYPE_JSON     char *         /* owned; a group, told in JSON; NULL: not set */
 #define KIND_CTYPE_LIST     struct strlist /* one string will do as well */
@@ -58,8 +59,8 @@ struct kind {
 };
 
 extern const struct kind kind_COUNT, kind_SECONDS, kind_DURATION, kind_SIZE, kind_MODE, kind_BOOL,
-    kind_STRING, kind_LEVEL, kind_ACCOUNT, kind_CHOICE, kind_JSON, kind_LIST, kind_COMMAS,
-    kind_DICT;
+    kind_STRING, kind_LEVEL, kind_ACCOUNT, kind_FUNCTION, kind_CHOICE, kind_JSON, kind_LIST,
+    kind_COMMAS, kind_DICT;
 
 void strlist_append(struct strlist *, const char *);
 void strlist_clear(struct strlist *);

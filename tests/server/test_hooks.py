@@ -22,8 +22,8 @@ class Hooked:
         self.wait_workers(settings.get("workers", 1))
 
     def wait_workers(self, n):
-        """So many have become ready since the start; their pids, in that order."""
-        return [int(pid) for pid in self.server.wait_log(r"Worker ready \(pid: (\d+)\)", 30, count=n)]
+        """So many have become ready since the start, and the master knows; their pids, in that order."""
+        return [int(pid) for pid in self.server.wait_log(r"worker \d+ \(pid (\d+)\): ready", 30, count=n)]
 
     def noted(self, name=None):
         try:
@@ -148,7 +148,7 @@ def test_abort(hooked, path):
         ("post_fork", "nomodule:f", r"post_fork: cannot import nomodule:f: No module named 'nomodule'"),
         ("pre_request", "hooked.wrong_arguments", r"pre_request: hooked.wrong_arguments does not take 2 arguments"),
         ("worker_exit", "hooked:not_callable", "worker_exit: hooked:not_callable is not callable"),
-        ("worker_int", "hooked", "worker_int: 'hooked' is no module:function"),
+        ("worker_exit", "nofile.py:f", "worker_exit: there is no file nofile.py in %s" % re.escape(harness.APPS)),
     ],
 )
 def test_a_hook_that_is_not_there(serve, tmp_path, name, text, said):
@@ -297,3 +297,53 @@ def test_pre_exec(hooked):
     os.kill(pid, signal.SIGTERM)
     h.server.wait_log(r"The new master \(pid:%d\) has stopped" % pid)
     assert hooks_of(h.noted(), "pre_exec", "when_ready", "on_exit") == ["when_ready", "pre_exec", "when_ready", "on_exit"]
+
+
+# ---- what people do with them ----
+
+
+def metrics_of(server):
+    lines = server.get("/metrics").text.splitlines()
+    return {name: float(value) for name, value in (line.split() for line in lines if not line.startswith("#"))}
+
+
+@pytest.mark.parametrize("preload", [False, True])
+def test_prometheus_and_an_exporter_of_spans(serve, tmp_path, preload):
+    """Counters survive the workers that have counted; what a dead one had in progress is dropped."""
+    harness.needs("prometheus_client")
+    folder, spans = tmp_path / "metrics", tmp_path / "spans"
+    folder.mkdir()
+    server = serve(
+        "metrics_app", workers=2, preload_app=preload, wait=False,
+        env={"PROMETHEUS_MULTIPROC_DIR": str(folder), "SPANS": str(spans)},
+        **{name: "metrics_app:" + name for name in ("child_exit", "post_fork", "worker_exit")},
+    )  # fmt: skip
+    server.wait_log(r"worker \d+ \(pid \d+\): ready", 30, count=2)
+    for _ in range(10):
+        assert server.get("/count").status == 200
+    with server.connect() as c, pytest.raises(harness.Closed):
+        c.get("/die")
+        c.response()
+    died = int(server.wait_log(r"Worker \(pid:(\d+)\) was sent SIGKILL")[0])
+    server.wait_log(r"worker \d+ \(pid \d+\): ready", 30, count=3)
+    wait_for(lambda: not list(folder.glob("gauge_live*_%d.db" % died)))
+    for _ in range(10):
+        assert server.get("/count").status == 200
+    metrics = metrics_of(server)
+    assert metrics["requests_total"] == 21 and metrics["in_progress"] == 0
+    assert server.log_text().count("Worker spawned (pid: ") == 3
+    assert server.stop() == 0
+    written = [line.split() for line in spans.read_text().splitlines()]
+    assert len(written) >= 10 and all(pid == worker for pid, worker, _ in written)
+
+
+def test_hooks_in_gunicorns_own_file(serve, tmp_path):
+    """Also what is no module's name: greenicorn --from-gunicorn writes such hooks."""
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "import os\nloaded = os.getpid()\n"
+        "def pre_fork(server, worker):\n    worker.note = loaded\n"
+        "def post_fork(server, worker):\n    worker.log.info('note %d', worker.note)\n"
+    )
+    hooks = {name: "gunicorn.conf.py:" + name for name in ("pre_fork", "post_fork")}
+    server = serve("hello:app", wait=False, chdir=str(tmp_path), pythonpath=harness.APPS, **hooks)
+    server.wait_log(r"INFO\] note \d+$")

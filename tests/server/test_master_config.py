@@ -77,6 +77,7 @@ raw_env = ["A=1"]
 mine = 3
 def post_fork(server, worker):
     pass
+worker_exit = lambda server, worker: None
 """
 
 
@@ -104,15 +105,17 @@ def test_a_python_file_translated(tmp_path):
     for line in (
         "workers = 5; # len(bind) * 2 + 1",
         'when_ready = "hooks.when_ready";',
-        '#post_fork = "MODULE.post_fork";',
+        'post_fork = "gunicorn.conf.py:post_fork";',
+        'worker_exit = "gunicorn.conf.py:worker_exit";',
         'secure_scheme_headers = [ "X-FORWARDED-PROTO: https" ];',
         r'logconfig_dict = "{\"version\": 1, \"loggers\": {\"a.b\": {}}}";',
     ):
         assert line in result.stdout.splitlines(), result.stdout
     assert "mine" not in result.stdout
 
-    (tmp_path / "settings.py").write_text("workers = 7\n")
-    assert "workers = 7;" in run("--from-gunicorn", "python:settings", cwd=tmp_path, env=worker).stdout
+    (tmp_path / "settings.py").write_text("workers = 7\ndef on_exit(server): pass\n")
+    translated = run("--from-gunicorn", "python:settings", cwd=tmp_path, env=worker).stdout
+    assert "workers = 7;" in translated and 'on_exit = "settings.on_exit";' in translated
     broken = run("--from-gunicorn", "nothing.py", cwd=tmp_path, env=worker)
     assert broken.returncode == 1 and "No such file or directory: '%s/nothing.py'" % tmp_path in broken.stderr
 

@@ -275,6 +275,8 @@ test_bad_files(void **state)
 		":1: secure_scheme_headers: expected a group of NAME = \"VALUE\", found a number"},
 	    {"logconfig_dict = [ ];",
 		":1: logconfig_dict: expected a group, or JSON in a string, found a list"},
+	    {"post_fork = \"hooks\";", ":1: post_fork: expected module:function, found \"hooks\""},
+	    {"on_exit = 1;", ":1: on_exit: expected module:function in quotes, found a number"},
 	    {"\n\nworkers = \"4x\";", ":3: workers: expected a whole number, found \"4x\""},
 	    {"workers = [ 4 ];", ":1: workers: expected a whole number, found a list"},
 	    {"access_logfile = \"x\";",

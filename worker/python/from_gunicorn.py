@@ -7,6 +7,7 @@ runs it; what it computes becomes a plain value, with the expression in a commen
 import ast
 import importlib
 import json
+import os
 import re
 import runpy
 import sys
@@ -66,15 +67,18 @@ def written(value, kind):
     return None
 
 
+def named(name, value, path):
+    """A server hook (or a class): what is imported by its own name, else by the file's, which stays."""
+    module, inside = getattr(value, "__module__", None), getattr(value, "__qualname__", "<")
+    if module not in (None, "__config__", "__main__") and "<" not in inside:
+        return "%s.%s" % (module, inside)
+    return "%s:%s" % (path.removeprefix(MODULE).removeprefix("file:"), name)
+
+
 def line(name, value, kind, expression, path):
     """The file's line for one setting."""
     if callable(value):
-        module = getattr(value, "__module__", None)
-        if module not in (None, "__config__", "__main__") and not path.startswith(MODULE):
-            value = "%s.%s" % (module, value.__qualname__)
-        else:
-            hook = "# %s is a function in %s: move it into a module of the application, and name that:\n#%s = %s;"
-            return hook % (name, path, name, quoted("MODULE." + name))
+        value, expression = named(name, value, path), None
     if value is None:
         return None
     try:
@@ -90,6 +94,8 @@ def main(path, *settings):
     kinds = dict(item.split("=") for item in settings)
     names, text = read(path)
     computed = expressions(text)
+    if names.get("chdir") and not path.startswith(MODULE):
+        path = os.path.abspath(path.removeprefix("file:"))  # greenicorn looks for hooks from there
     print("# From %s. Afterwards: greenicorn --check-config" % path)
     for name, value in names.items():
         if name in kinds:

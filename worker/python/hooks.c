@@ -105,6 +105,7 @@ static const struct {
     {&kind_STRING, value_string},
     {&kind_LEVEL, value_string},
     {&kind_ACCOUNT, value_string},
+    {&kind_FUNCTION, value_string},
     {&kind_CHOICE, value_string},
     {&kind_JSON, value_string},
     {&kind_LIST, value_list},
@@ -199,20 +200,15 @@ static PyMethodDef functions[] = {
 /* ---- finding them ---- */
 
 static bool
-is_set(const struct settings *settings, const char *name)
-{
-	const struct setting *row = settings_find(name);
-
-	return row != NULL && *(char *const *)((const char *)settings + row->offset) != NULL;
-}
-
-static bool
 any_is_set(const struct settings *settings)
 {
-	for (size_t i = 0; i < settings_count; i++)
-		if (strcmp(settings_table[i].group, "Hooks") == 0 &&
-		    is_set(settings, settings_table[i].name))
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *row = &settings_table[i];
+
+		if (row->kind == &kind_FUNCTION && !setting_is_unused(row) &&
+		    *(char *const *)((const char *)settings + row->offset) != NULL)
 			return true;
+	}
 	return false;
 }
 
