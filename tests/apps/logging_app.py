@@ -2,8 +2,10 @@
 
 import json
 import logging
+import logging.config
 import os
 import sys
+import threading
 
 # Flask's documentation has this for gunicorn, with app.logger.
 server = logging.getLogger("gunicorn.error")
@@ -30,6 +32,8 @@ if case == "filter":
 elif case == "formatter":
     for handler in server.handlers:
         handler.setFormatter(JsonFormatter())
+elif case == "disable":
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
 elif case == "level":
     server.setLevel(logging.ERROR)
 
@@ -46,7 +50,16 @@ def application(environ, start_response):
     elif path == "/print":
         print("out", query)
         print("err", query, file=sys.stderr)
-    elif path == "/file":
-        logging.getLogger("file").info("%s", query)
+    elif path == "/access":  # from an OS thread of the application's, and from a child
+        access = logging.getLogger("gunicorn.access")
+        thread = threading.Thread(target=access.info, args=["by a thread"])
+        thread.start()
+        thread.join()
+        pid = os.fork()
+        if pid == 0:
+            access.info("by a child")
+            server.error("by a child")
+            os._exit(0)
+        os.waitpid(pid, 0)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"done\n"]

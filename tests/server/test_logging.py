@@ -292,6 +292,27 @@ def test_level_of_the_application(serve):
     assert "Invalid request" not in server.log_text()
 
 
+def test_disabled_by_the_application(serve, tmp_path):
+    """disable_existing_loggers is for the access log as with gunicorn, but not for the error log."""
+    log = tmp_path / "access"
+    server = serve("logging_app", env={"LOGGING_CASE": "disable"}, accesslog=str(log))
+    server.get("/fail")
+    server.wait_log(PREFIX % (server.worker(), "ERROR") + "Error handling request")
+    server.stop()
+    assert log.read_text() == ""
+
+
+def test_access_logger_elsewhere(serve, tmp_path):
+    """What an OS thread of the application's writes is there as well; a forked child has no access log."""
+    log = tmp_path / "access"
+    server = serve("logging_app", accesslog=str(log), access_log_format="%(U)s")
+    server.get("/access")
+    wait_for(lambda: sorted(log.read_text().splitlines()) == ["/access", "by a thread"])
+    server.wait_log("by a child")
+    server.stop()
+    assert len(log.read_text().splitlines()) == 2
+
+
 CONFIG = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -396,20 +417,24 @@ def test_capture_output(serve, tmp_path):
     wait_for(captured)
 
 
-def test_reload_rereads(serve, tmp_path):
-    """HUP: level, files, format and where syslog is."""
+def test_reload_rereads(serve, tmp_path, daemon):
+    """HUP: level, files, format, and what goes to syslog and statsd."""
     one, two = tmp_path / "one", tmp_path / "two"
+    d = daemon(str(tmp_path / "daemon"))
     server = serve("logging_app", loglevel="info", accesslog=str(one), access_log_format="A %(U)s", wait=False)
     server.wait_log("Worker ready")
     server.get("/a")
     wait_for(lambda: one.exists() and one.read_text() == "A /a\n")
-    server.write_config(loglevel="debug", accesslog=str(two), access_log_format="B %(U)s")
+    server.write_config(loglevel="debug", accesslog=str(two), access_log_format="B %(U)s", syslog=True, syslog_addr="unix://" + str(tmp_path / "daemon"))
     server.signal(signal.SIGHUP)
     server.wait_log("Worker exiting")
     server.get("/log?x")
     wait_for(lambda: two.exists() and two.read_text() == "B /log\n")
     server.wait_log(r"\[DEBUG\] not at this level")
     assert one.read_text() == "A /a\n"
+    assert d.wait("access")[0].endswith("B /log")
+    server.stop()
+    d.wait("Shutting down: Master")
 
 
 @pytest.mark.parametrize("way", ["native", "python"])

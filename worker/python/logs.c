@@ -33,7 +33,8 @@ static struct {
 	PyObject *module;             /* owned: logs.py */
 	struct app_access_log access; /* as long as the worker lives */
 	bool diverted;                /* the error log's lines come here */
-	pid_t tid;                    /* the loop's OS thread */
+	pid_t pid, tid;               /* ours, and the loop's OS thread; 0 in a mold */
+				      /* the loop's OS thread */
 	struct line *first, **last;
 	size_t bytes;
 	bool running; /* the green thread that takes them */
@@ -68,11 +69,38 @@ error_put(int level, const char *text, size_t n)
 	log_formatted(level_of(level), text, n);
 }
 
+/* A line for the access log on its way to the loop's OS thread, which alone may touch it. */
+struct late_line {
+	struct green_job job;
+	size_t n;
+	char text[];
+};
+
+static void
+late_line_main(void *arg)
+{
+	struct late_line *line = arg;
+
+	logs.access.write(logs.access.log, line->text, line->n);
+	free(line);
+}
+
+/* In a child that the application has forked there is no access log. */
 static void
 access_put(int level, const char *text, size_t n)
 {
+	struct late_line *line;
+
 	(void)level;
-	logs.access.write(logs.access.log, text, n);
+	if (logs.access.log == NULL || getpid() != logs.pid)
+		return;
+	if (gettid() == logs.tid) {
+		logs.access.write(logs.access.log, text, n);
+	} else if ((line = malloc(sizeof(*line) + n)) != NULL) {
+		*line = (struct late_line){.job = {.fn = late_line_main, .arg = line}, .n = n};
+		memcpy(line->text, text, n);
+		green_run(&line->job);
+	}
 }
 
 static void
@@ -88,11 +116,12 @@ syslog_access_put(int level, const char *text, size_t n)
 	syslog_out_access(text, n);
 }
 
-/* write(level, text). The GIL is kept: text that others write must not come in between. */
+/* write(level, text) */
 static PyObject *
 put(PyObject *args, void (*to)(int, const char *, size_t))
 {
 	PyObject *text, *bytes;
+	PyThreadState *state;
 	int level;
 
 	if (!PyArg_ParseTuple(args, "iU", &level, &text))
@@ -100,7 +129,9 @@ put(PyObject *args, void (*to)(int, const char *, size_t))
 	bytes = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
 	if (bytes == NULL)
 		return NULL;
+	state = PyEval_SaveThread(); /* a full pipe makes it wait */
 	to(level, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+	PyEval_RestoreThread(state);
 	Py_DECREF(bytes);
 	Py_RETURN_NONE;
 }
@@ -261,6 +292,15 @@ failed(void)
 	return -1;
 }
 
+/* On the loop's OS thread. */
+static void
+process_note(const struct app_config *config)
+{
+	logs.access = config->access_log;
+	logs.pid = getpid();
+	logs.tid = gettid();
+}
+
 int
 logs_open(const struct app_config *config)
 {
@@ -273,7 +313,8 @@ logs_open(const struct app_config *config)
 		error_log_current("cannot prepare Python's logging");
 		return -1;
 	}
-	logs.access = config->access_log;
+	if (config->is_worker)
+		process_note(config);
 	result = PyObject_CallMethod(logs.module, "setup", "({szszszszszsisisi})", "loglevel",
 	    s->loglevel, "logconfig", s->logconfig, "logconfig_dict", s->logconfig_dict,
 	    "logconfig_json", s->logconfig_json, "accesslog", s->accesslog, "syslog",
@@ -326,8 +367,7 @@ accesses_begin(const struct settings *s)
 int
 logs_begin(const struct app_config *config)
 {
-	logs.access = config->access_log;
-	logs.tid = gettid();
+	process_note(config);
 	return errors_begin() == -1 || accesses_begin(config->settings) == -1 ? -1 : 0;
 }
 

@@ -166,7 +166,11 @@ def setup(s):
 
 
 def error_wanted():
-    """The level from which on the server's own lines are to come here; None: it may write them."""
+    """The level from which on the server's own lines are to come here; None: it may write them.
+
+    disable_existing_loggers, a default of logging.config, is not meant for the server's error log.
+    """
+    error_log.disabled = own_log.disabled = False
     return None if _is_as_made(error_log) else error_log.getEffectiveLevel()
 
 
