@@ -157,24 +157,6 @@ listeners_list(const struct listener *listeners, size_t n)
 
 /* ---- what hooks.py asks ---- */
 
-/* log_line(level, line, below): what stands below it, as a traceback does, ends in a line end. */
-static PyObject *
-hooks_log_line(PyObject *module, PyObject *args)
-{
-	PyThreadState *state;
-	const char *line, *below;
-	Py_ssize_t n;
-	int level;
-
-	(void)module;
-	if (!PyArg_ParseTuple(args, "iyy#", &level, &line, &below, &n))
-		return NULL;
-	state = PyEval_SaveThread(); /* a full pipe makes logging wait */
-	log_text((enum log_level)level, line, below, (size_t)n);
-	PyEval_RestoreThread(state);
-	Py_RETURN_NONE;
-}
-
 /* worker_row(): whether we serve on, how many requests we had, when the loop last came round. */
 static PyObject *
 hooks_worker_row(PyObject *module, PyObject *unused)
@@ -192,7 +174,6 @@ hooks_worker_row(PyObject *module, PyObject *unused)
 }
 
 static PyMethodDef functions[] = {
-    {"log_line", hooks_log_line, METH_VARARGS, NULL},
     {"worker_row", hooks_worker_row, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -17,7 +17,6 @@ import re
 import signal
 import socket
 import sys
-import traceback
 
 # How many arguments each is called with.
 ARGUMENTS = {
@@ -113,49 +112,19 @@ def _find(name, text):
 
 
 class Log:
-    """gunicorn's logger: the error log of the server. Other handlers go to the two of Python's logging."""
+    """gunicorn's logger, whose methods are those of Python's "gunicorn.error": logs.py."""
 
     def __init__(self):
         self.error_log = logging.getLogger("gunicorn.error")
         self.access_log = logging.getLogger("gunicorn.access")
 
-    def log(self, level, message, *args, exc_info=None, stack_info=False, **ignored):
-        if isinstance(level, str):
-            level = logging.getLevelName(level.upper())
-        text = str(message)
-        if args:
-            text %= args[0] if len(args) == 1 and isinstance(args[0], dict) and args[0] else args
-        if exc_info:
-            if isinstance(exc_info, BaseException):
-                exc_info = type(exc_info), exc_info, exc_info.__traceback__
-            elif not isinstance(exc_info, tuple):
-                exc_info = sys.exc_info()
-            text += "\n" + "".join(traceback.format_exception(*exc_info))
-        if stack_info:
-            text += "\n" + "".join(traceback.format_stack()[:-1])
-        line, _, below = text.replace("\0", "?").partition("\n")
-        below = (below.rstrip("\n") + "\n").encode("utf-8", "backslashreplace") if below else b""
-        log_line(min(max(level // 10 - 1, 0), 4), line.encode("utf-8", "backslashreplace"), below)  # noqa: F821 - of hooks.c
+    def __getattr__(self, name):
+        return getattr(self.error_log, name)
 
-    def critical(self, message, *args, **kwargs):
-        self.log(logging.CRITICAL, message, *args, **kwargs)
-
-    def error(self, message, *args, **kwargs):
-        self.log(logging.ERROR, message, *args, **kwargs)
-
-    def warning(self, message, *args, **kwargs):
-        self.log(logging.WARNING, message, *args, **kwargs)
-
-    warn = warning
-
-    def info(self, message, *args, **kwargs):
-        self.log(logging.INFO, message, *args, **kwargs)
-
-    def debug(self, message, *args, **kwargs):
-        self.log(logging.DEBUG, message, *args, **kwargs)
-
-    def exception(self, message, *args, exc_info=True, **kwargs):
-        self.log(logging.ERROR, message, *args, exc_info=exc_info, **kwargs)
+    def log(self, level, message, *args, **kwargs):
+        """The level may be a name."""
+        level = logging.getLevelName(level.upper()) if isinstance(level, str) else level
+        self.error_log.log(level, message, *args, **kwargs)
 
 
 def _address(bind):
