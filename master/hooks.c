@@ -188,8 +188,10 @@ hooks_mold_ready(struct master *m, struct generation *g)
 	for (size_t i = 0; i < m->n; i++) {
 		const int numbers[] = {(int)m->children[i].pid, (int)m->children[i].age};
 
-		if (mold_tell(&g->mold, CONTRACT_MSG_KNOWN, numbers, 2) == -1)
-			log_warn("cannot name the workers to the hooks");
+		if (mold_tell(&g->mold, CONTRACT_MSG_KNOWN, numbers, 2) == 0)
+			continue;
+		log_warn("cannot name all workers to the hooks");
+		break;
 	}
 	if (!g->introduced)
 		event.order = m->hooks.started ? HOOK_RELOAD : HOOK_START;

@@ -148,6 +148,7 @@ mold_stop(struct mold *mold)
 	if (mold->pid != 0 && kill(mold->pid, SIGKILL) == -1)
 		log_warn("cannot kill the mold (pid:%d)", (int)mold->pid);
 	mold->pid = 0;
+	mold->hook = (struct hook_state){0};
 }
 
 pid_t

@@ -66,12 +66,15 @@ def post_request(worker, req, environ, resp):
         sent=resp.sent,
         took=time.monotonic() - getattr(req, "started", 0),
         version=req.version,
+        nr=worker.nr,
         peer=req.remote_addr[0],
     )
 
 
 def short_post_request(worker, req):
-    note("post_request", path=req.path, nr=worker.nr)
+    if req.path == "/last":
+        worker.alive = False
+    note("post_request", path=req.path)
 
 
 def worker_int(worker):

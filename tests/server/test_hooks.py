@@ -77,7 +77,7 @@ def test_requests(hooked):
     assert after[0]["path"] == "/a b" and after[0]["status"] == "200 OK" and after[0]["code"] == 200
     assert sorted(name for name, _ in after[0]["headers"]) == ["Content-Length", "Content-Type", "X-Own"]
     assert ["X-Own", "a: b"] in after[0]["headers"] and after[0]["peer"] == "127.0.0.1"
-    assert after[0]["version"] == [1, 1] and 0 < after[0]["took"] < 60
+    assert [note["nr"] for note in after] == [1, 2] and after[0]["version"] == [1, 1] and 0 < after[0]["took"] < 60
     assert str(after[0]["sent"]) == dict(after[0]["headers"])["Content-Length"]
 
 
@@ -98,7 +98,9 @@ def test_post_request_with_fewer_arguments_and_a_dotted_name(hooked):
     assert h.server.get("/x").status == 200
     assert h.wait("post_request")[0]["path"] == "/x"
     h.server.wait_log(r"ERROR\] Exception in post_request hook\n(.*\n)*RuntimeError: post_request fails")
-    assert h.server.get("/y").status == 200
+    assert h.server.get("/last").status == 200  # worker.alive = False: this one ends
+    h.server.wait_log(r"Worker exiting \(pid: \d+\)")
+    h.wait_workers(2)
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -265,6 +267,37 @@ def test_on_starting_that_fails(serve, tmp_path, preload):
     assert re.search(r"Exception in a server hook\n(.*\n)*RuntimeError: on_starting fails", log)
     assert "Reason: The hook on_starting failed." in log and "Booting worker" not in log
     assert [json.loads(line)["hook"] for line in open(tmp_path / "notes")] == ["on_starting"]
+
+
+def test_an_application_that_does_not_load(serve, tmp_path):
+    """child_exit and on_exit are called all the same; at a reload old hooks stay with the old workers."""
+    notes = tmp_path / "notes"
+    hooks = {name: "hooked:%s" % name for name in ("post_fork", "worker_exit", "child_exit", "on_exit")}
+    server = serve("hooked_app:missing", wait=False, env={"HOOKED": str(notes)}, **hooks)
+    assert server.process.wait(20 * harness.PATIENCE) == 4
+    said = [json.loads(line)["hook"] for line in notes.read_text().splitlines()]
+    assert said == ["post_fork", "worker_exit", "child_exit", "on_exit"]
+
+
+def test_a_reload_with_hooks_that_are_not_there(hooked):
+    h = hooked("child_exit", "on_exit", "post_fork")
+    h.server.write_config(pre_fork="hooked:missing")
+    h.server.signal(signal.SIGHUP)
+    h.server.wait_log("pre_fork: Failed to find attribute 'missing' in 'hooked'")
+    h.server.wait_log("Reload failed: the old configuration stays")
+    os.kill(h.noted("post_fork")[0]["pid"], signal.SIGTERM)
+    h.wait("post_fork", 2)
+    assert h.server.stop() == 0 and h.names().count("child_exit") == 2 and h.names()[-1] == "on_exit"
+
+
+def test_signals_for_all_processes(hooked):
+    """A terminal's, or a service manager's: what calls the hooks stays until on_exit."""
+    h = hooked("on_exit", "nworkers_changed", "child_exit")
+    arbiter = h.noted("nworkers_changed")[0]["pid"]
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        os.kill(arbiter, sig)
+    assert h.server.stop(signal.SIGINT) == 0
+    assert {note["pid"] for note in h.noted()} == {arbiter} and h.names()[-2:] == ["child_exit", "on_exit"]
 
 
 def test_others_that_fail_are_logged(hooked):

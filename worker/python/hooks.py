@@ -254,6 +254,7 @@ class Worker:
         self.wsgi = None
         self.booted = False
         self.aborted = False
+        self._begun = 0
         self.tmp = Tmp()
 
     def __str__(self):
@@ -265,7 +266,8 @@ class Worker:
 
     @property
     def nr(self):
-        return self._row()[1]
+        """Counted here if there are hooks around requests, and else by the loop, once a second."""
+        return self._begun or self._row()[1]
 
     @property
     def alive(self):
@@ -490,6 +492,8 @@ def pre_request(head, minor, peer, scheme, body):
         call("pre_request", worker, req)
     except BaseException as error:
         return req, error
+    finally:
+        worker._begun += 1
     return req, None
 
 
