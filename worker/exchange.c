@@ -45,6 +45,7 @@ exchange_new(struct exchange_pool *pool)
 		return NULL;
 	http_request_init(&x->request);
 	http_response_init(&x->response, -1, config->send_timeout, config->server);
+	x->response.copy_files = !config->sendfile;
 	x->app.request = &x->request;
 	x->app.body = &x->body;
 	x->app.response = &x->response;
@@ -136,6 +137,17 @@ exchange_received(const struct exchange_pool *pool, struct exchange *x, size_t n
 	x->len += n;
 }
 
+/* casefold_http_method, for the application: request.is_head remembers what was received. */
+static void
+method_fold(struct exchange *x)
+{
+	char *p = x->buf + (x->request.method.p - x->buf);
+
+	for (size_t i = 0; i < x->request.method.n; i++)
+		if (p[i] >= 'a' && p[i] <= 'z')
+			p[i] = (char)(p[i] - 'a' + 'A');
+}
+
 int
 exchange_parse(struct exchange_pool *pool, struct exchange *x)
 {
@@ -149,6 +161,8 @@ exchange_parse(struct exchange_pool *pool, struct exchange *x)
 		return (int)n;
 	}
 	x->head = (size_t)n;
+	if (limits->folding)
+		http_head_unfold(x->buf, x->head);
 	n = http_request_parse(&x->request, x->buf, x->head, limits);
 	if (n == 0 && has_body(&x->request) && x->size - x->head < BODY_ROOM) {
 		if (buffer_grow(x, x->head + BODY_ROOM) == -1)
@@ -156,6 +170,8 @@ exchange_parse(struct exchange_pool *pool, struct exchange *x)
 		n = http_request_parse(
 		    &x->request, x->buf, x->head, limits); /* it may have moved */
 	}
+	if (n == 0 && pool->config.fold_methods)
+		method_fold(x);
 	if (n == 0 && pool->config.wants & ACCESS_WANTS_TIMES)
 		x->app.complete = green_now();
 	return n == 0 ? 1 : -(int)n;

@@ -24,6 +24,8 @@ struct exchange_config {
 	int64_t body_timeout; /* ns that a client may be silent in a body */
 	int64_t send_timeout; /* ns that a client may take nothing */
 	const char *server;   /* the Server field */
+	bool sendfile;        /* files are sent with sendfile(2) */
+	bool fold_methods;    /* get becomes GET */
 	const struct app_ops *ops;
 	struct app *app;
 	struct access_log *access_log; /* NULL: none */

@@ -90,7 +90,12 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct http_limits choices[] = {
-	    {4094, 100, 8190, true}, {20, 3, 20, false}, {0, 0, 0, false}, {100, 1, 0, true}};
+	    {4094, 100, 8190, .require_host = true},
+	    {20, 3, 20, .require_host = false},
+	    {.any_method = true, .any_version = true},
+	    {100, 1, 0, .require_host = true},
+	    {0, 9, 0, .folding = true},
+	};
 	static struct http_request req;
 	const struct http_limits *limits;
 	size_t scanned = 0;
@@ -99,7 +104,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 1)
 		return 0;
-	limits = &choices[data[0] % 4];
+	limits = &choices[data[0] % 5];
 	size--;
 	head = malloc(size > 0 ? size : 1); /* of exactly that size: its end is watched */
 	FUZZ_ASSERT(head != NULL);
@@ -111,6 +116,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_ASSERT(scan_in_pieces(head, size, limits) == n);
 	if (n > 0) {
 		FUZZ_ASSERT((size_t)n <= http_head_max(limits));
+		if (limits->folding)
+			http_head_unfold(head, (size_t)n);
 		if (http_request_parse(&req, head, (size_t)n, limits) == 0)
 			check_accepted(&req, head, (size_t)n);
 		else

@@ -81,6 +81,15 @@ def test_limits_as_set():
         assert status_of(w, get("/", "A: " + "b" * 18)) == 431
 
 
+def test_no_limit_is_a_mebibyte():
+    """gunicorn's 0."""
+    with serving(limit_request_line=0, limit_request_field_size=0) as w:
+        assert status_of(w, get("/" + "a" * 100_000)) == 200
+        assert status_of(w, get("/", "A: " + "b" * 100_000)) == 200
+        assert status_of(w, get("/" + "a" * (1 << 20))) == 414
+        assert status_of(w, get("/", "A: " + "b" * (1 << 20))) == 431
+
+
 def test_host_may_be_missing_when_so_set():
     data = b"GET / HTTP/1.1\r\n\r\n"
     with serving(require_host=False) as w:

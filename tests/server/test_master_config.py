@@ -155,6 +155,39 @@ def test_a_mistake_in_the_environment(tmp_path):
     assert run("ok", cwd=tmp_path, env={"GREENICORN_CMD_ARGS": "--name 'x"}).returncode == 2
 
 
+@pytest.mark.parametrize(
+    "variable, value, line",
+    [
+        ("PORT", "8123", 'bind = [ "0.0.0.0:8123" ]; # PORT'),
+        ("PORT", "", 'bind = [ "127.0.0.1:8000" ]; # default'),
+        ("WEB_CONCURRENCY", "3", "workers = 3; # WEB_CONCURRENCY"),
+        ("SCRIPT_NAME", "/shop", 'script_name = "/shop"; # SCRIPT_NAME'),
+        ("SENDFILE", "no", "sendfile = false; # SENDFILE"),
+    ],
+)
+def test_variables_that_have_defaults(tmp_path, variable, value, line):
+    result = run("--print-config", cwd=tmp_path, env={variable: value})
+    assert result.returncode == 0 and result.stdout.count("\n%s" % line) == 1, result
+    name = line.partition(" ")[0]
+    file = {"bind": "127.0.0.1:1", "workers": 2, "sendfile": True}.get(name, "127.0.0.2")
+    text = "%s = %s;" % (name, harness.value(file))
+    result = run("--print-config", cwd=tmp_path, env={variable: value}, text=text)
+    assert "\n%s" % line not in result.stdout and "greenicorn.conf:1\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "variable, value, problem",
+    [
+        ("PORT", "eighty", 'PORT: bind: the port is no number: "eighty"'),
+        ("PORT", "70000", "PORT: bind: "),
+        ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY: workers: 0 is out of range (1 to 1024)"),
+        ("GUNICORN_CMD_ARGS", "-t -1", "GUNICORN_CMD_ARGS: timeout: -1 is out of range"),
+    ],
+)
+def test_variables_that_are_wrong_are_named(tmp_path, variable, value, problem):
+    refused(run("ok", cwd=tmp_path, env={variable: value}), problem)
+
+
 def test_a_port_in_use(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]

@@ -122,6 +122,8 @@ take(const char *head, size_t n, const struct http_limits *limits)
 		return (int)-len;
 	assert_true((size_t)len <= n);
 	memmove(guarded_end - len, at, (size_t)len);
+	if (limits->folding)
+		http_head_unfold(guarded_end - len, (size_t)len);
 	status = http_request_parse(&req, guarded_end - len, (size_t)len, limits);
 	if (status != 0)
 		assert_non_null(req.error);
@@ -530,6 +532,74 @@ test_host(void **state)
 	check_rows(lenient, sizeof(lenient) / sizeof(lenient[0]), &limits);
 }
 
+/* gunicorn's permit_unconventional_http_method and _version. */
+static void
+test_unconventional(void **state)
+{
+	static const struct row rows[] = {
+	    LINE("get / HTTP/1.1", "get|/||h|1.1|keep||1"),
+	    LINE("G# / HTTP/1.1", "G#|/||h|1.1|keep||1"),
+	    LINE("A-METHOD-OF-21-LETTERS / HTTP/1.1", "A-METHOD-OF-21-LETTERS|/||h|1.1|keep||1"),
+	    LINE("connect h:80 HTTP/1.1", "400"),
+	    LINE("G(T / HTTP/1.1", "400"),
+	    LINE(" / HTTP/1.1", "400"),
+	    LINE("GET / HTTP/2.0", "GET|/||h|1.1|keep||1"),
+	    LINE("GET / HTTP/9.0", "GET|/||h|1.1|keep||1"),
+	    LINE("GET / HTTP/0.9", "GET|/||h|1.0|close||1"),
+	    LINE("GET / HTTP/10.1", "400"),
+	    LINE("GET / HTTP/2", "400"),
+	    LINE("PRI * HTTP/2.0", "400"),
+	    ROW("POST / HTTP/0.9\r\nTransfer-Encoding: chunked\r\n\r\n", "400"),
+	    ROW("POST / HTTP/2.0\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: "
+		"chunked\r\n\r\n",
+		"400"),
+	};
+	struct http_limits limits = defaults;
+
+	(void)state;
+	limits.any_method = limits.any_version = true;
+	check_rows(rows, sizeof(rows) / sizeof(rows[0]), &limits);
+}
+
+/* gunicorn's permit_obsolete_folding. */
+static void
+test_folding(void **state)
+{
+	static const struct row rows[] = {
+	    FIELD("A: b\r\n c", "GET|/||h|1.1|keep||2"),
+	    FIELD("A:\r\n\tb\r\n  c\r\nD: e", "GET|/||h|1.1|keep||3"),
+	    FIELD("A: b\r\n Content-Length: 5", "GET|/||h|1.1|keep||2"),
+	    FIELD("A: b\r\n ", "400"),
+	    FIELD("A: b\r\n \r\n c", "400"),
+	    FIELD("A: b\r\n \n c", "400"),
+	    FIELD("A: b\n c", "400"),
+	    FIELD("A\r\n : b", "400"),
+	    FIELD("Content-Length:\r\n 5", "400"),
+	    FIELD("content-length: 5\r\n 5", "400"),
+	    FIELD("Transfer-Encoding:\r\n chunked", "400"),
+	    FIELD("Transfer-Encoding : a\r\n chunked", "400"),
+	    FIELD("Connection: close,\r\n te", "400"),
+	    FIELD("Expect:\r\n 100-continue", "400"),
+	    FIELD("Content-Type: a/b;\r\n c=d", "400"),
+	    HOST("h\r\n .example", "400"),
+	    ROW("GET / HTTP/1.1\r\n Host: h\r\n\r\n", "400"),
+	    ROW("\r\nGET / HTTP/1.1\r\n Host: h\r\n\r\n", "400"),
+	    ROW("GET /\r\n HTTP/1.1\r\nHost: h\r\n\r\n", "400"),
+	    ROW("\r\n GET / HTTP/1.1\r\nHost: h\r\n\r\n", "400"),
+	};
+	static const char folded[] = "GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\tc\r\n\r\n";
+	struct http_limits limits = defaults;
+
+	(void)state;
+	limits.folding = true;
+	check_rows(rows, sizeof(rows) / sizeof(rows[0]), &limits);
+	assert_int_equal(take(folded, sizeof(folded) - 1, &limits), 0);
+	assert_int_equal(req.headers[1].value.n, 5);
+	assert_memory_equal(req.headers[1].value.p, "b  \tc", 5);
+	limits.field_size = 7;
+	assert_int_equal(take(folded, sizeof(folded) - 1, &limits), 431);
+}
+
 static void
 test_connection_and_expect(void **state)
 {
@@ -595,11 +665,11 @@ test_limits(void **state)
 	    {4094, 100, 8190, 4095, 2, 0, 414},
 	    {50, 100, 8190, 50, 2, 0, 0},
 	    {50, 100, 8190, 51, 2, 0, 414},
-	    /* gunicorn's clamps */
-	    {0, 100, 8190, 8190, 2, 0, 0},
-	    {0, 100, 8190, 8191, 2, 0, 414},
-	    {100000, 100, 8190, 8190, 2, 0, 0},
-	    {100000, 100, 8190, 8191, 2, 0, 414},
+	    {0, 100, 8190, 1048576, 2, 0, 0},
+	    {0, 100, 8190, 1048577, 2, 0, 414},
+	    {100000, 100, 8190, 100000, 2, 0, 0},
+	    {100000, 100, 8190, 100001, 2, 0, 414},
+	    {9000000, 100, 8190, 1048577, 2, 0, 414},
 	    {4094, 100, 8190, 20, 100, 0, 0},
 	    {4094, 100, 8190, 20, 101, 0, 431},
 	    {4094, 1, 8190, 20, 1, 0, 0},
@@ -609,8 +679,8 @@ test_limits(void **state)
 	    {4094, 99999, 8190, 20, 32769, 0, 431},
 	    {4094, 100, 8190, 20, 2, 8190, 0},
 	    {4094, 100, 8190, 20, 2, 8191, 431},
-	    {4094, 100, 0, 20, 2, 8190, 0},
-	    {4094, 100, 0, 20, 2, 8191, 431},
+	    {4094, 100, 0, 20, 2, 1048576, 0},
+	    {4094, 100, 0, 20, 2, 1048577, 431},
 	    {4094, 100, 7, 20, 2, 7, 0},
 	    {4094, 100, 7, 20, 2, 8, 431},
 	    {4094, 100, 500000, 20, 2, 500000, 0},
@@ -622,8 +692,10 @@ test_limits(void **state)
 	(void)state;
 	assert_non_null(head);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct http_limits limits = {
-		    rows[i].limit_line, rows[i].limit_fields, rows[i].limit_size, true};
+		struct http_limits limits = {.line = rows[i].limit_line,
+		    .fields = rows[i].limit_fields,
+		    .field_size = rows[i].limit_size,
+		    .require_host = true};
 		size_t n = make_head(head, rows[i].line, rows[i].fields, rows[i].size);
 		int status = take(head, n, &limits);
 
@@ -794,6 +866,8 @@ main(void)
 	    cmocka_unit_test(test_content_length),
 	    cmocka_unit_test(test_transfer_encoding),
 	    cmocka_unit_test(test_host),
+	    cmocka_unit_test(test_unconventional),
+	    cmocka_unit_test(test_folding),
 	    cmocka_unit_test(test_connection_and_expect),
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_limits_while_incomplete),

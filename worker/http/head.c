@@ -4,15 +4,15 @@
  * proxy does (RFC 9112 section 2.2 allows either; it is safe to allow neither).
  */
 #include <string.h>
+#include <strings.h>
 
 #include "worker/http/chars.h"
 #include "worker/http/head.h"
 
-/* gunicorn's MAX_REQUEST_LINE, MAX_HEADERS, DEFAULT_MAX_HEADERFIELD_SIZE. */
-#define LINE_MAX_BYTES     8190
-#define FIELDS_MAX         32768
-#define FIELD_SIZE_DEFAULT 8190
+/* gunicorn's MAX_HEADERS. */
+#define FIELDS_MAX 32768
 /* Ours: what one setting may ask for, and what all fields may have together beyond one. */
+#define LINE_MAX_BYTES (1024 * 1024)
 #define FIELD_SIZE_MAX (1024 * 1024)
 #define FIELDS_BYTES   (256 * 1024)
 
@@ -24,9 +24,7 @@ http_limits_clamp(const struct http_limits *limits, struct http_limits *out)
 		out->line = LINE_MAX_BYTES;
 	if (out->fields == 0 || out->fields > FIELDS_MAX)
 		out->fields = FIELDS_MAX;
-	if (out->field_size == 0)
-		out->field_size = FIELD_SIZE_DEFAULT;
-	if (out->field_size > FIELD_SIZE_MAX)
+	if (out->field_size == 0 || out->field_size > FIELD_SIZE_MAX)
 		out->field_size = FIELD_SIZE_MAX;
 }
 
@@ -52,16 +50,17 @@ http_head_max(const struct http_limits *limits)
 
 /* What a line may not begin with: seen at once, not only when its end comes. */
 static bool
-line_start_valid(const char *line, size_t n, bool request_line)
+line_start_valid(const char *line, size_t n, bool request_line, bool folding)
 {
 	if (line[0] == '\r')
 		return n < 2 || line[1] == '\n';
 	if (line[0] == '\n')
 		return false;
+	if (line[0] == ' ' || line[0] == '\t')
+		return request_line ? line[0] == ' ' : folding;
 	/* A request line without a method is parse's to refuse; a TLS handshake is not waited for.
 	 */
-	return (http_chars[(unsigned char)line[0]] & HTTP_CHAR_TOKEN) ||
-	       (request_line && line[0] == ' ');
+	return http_chars[(unsigned char)line[0]] & HTTP_CHAR_TOKEN;
 }
 
 /*
@@ -81,7 +80,7 @@ http_head_scan(const char *buf, size_t len, size_t *scanned, const struct http_l
 		size_t limit = first ? limits.line : limits.field_size, n;
 		const char *line = buf + pos, *lf;
 
-		if (!line_start_valid(line, len - pos, first))
+		if (!line_start_valid(line, len - pos, first, limits.folding))
 			return -400;
 		lf = memchr(line, '\n', len - pos);
 		n = lf != NULL ? (size_t)(lf - line) : len - pos;
@@ -104,4 +103,46 @@ http_head_scan(const char *buf, size_t len, size_t *scanned, const struct http_l
 	}
 	*scanned = pos;
 	return 0;
+}
+
+/* ---- folded lines ---- */
+
+/*
+ * Whether proxies might frame messages, or route them, by this field: one that does not
+ * unfold it, or drops the line that goes on, would see another request than we do.
+ */
+static bool
+field_is_critical(const char *line)
+{
+	static const char *const names[] = {"host:", "content-length:", "transfer-encoding:",
+	    "connection:", "expect:", "content-type:"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strncasecmp(line, names[i], strlen(names[i])) == 0)
+			return true;
+	return false;
+}
+
+/* Nothing but blanks up to CRLF: others may take it for the end of the head. */
+static bool
+line_is_blank(const char *line)
+{
+	return line[strspn(line, " \t")] == '\r';
+}
+
+void
+http_head_unfold(char *head, size_t n)
+{
+	char *end = head + n, *line = head, *lf;
+	const char *field = NULL; /* none yet: nothing goes on from the request line */
+
+	if (n > 2 && line[0] == '\r')
+		line += 2;
+	for (; (lf = memchr(line, '\n', (size_t)(end - line))) != NULL && lf + 1 < end;
+	     line = lf + 1) {
+		if (lf[1] != ' ' && lf[1] != '\t')
+			field = lf + 1;
+		else if (field != NULL && !field_is_critical(field) && !line_is_blank(lf + 1))
+			lf[-1] = lf[0] = ' ';
+	}
 }

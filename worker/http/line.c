@@ -28,12 +28,18 @@ str_equals(struct http_str s, const char *literal)
 	return s.n == strlen(literal) && memcmp(s.p, literal, s.n) == 0;
 }
 
-/* gunicorn's rule: a token without lower-case letters and "#"; unknown ones are the application's.
+/*
+ * A token, and gunicorn's rule: none with lower-case letters or "#"; unknown ones are the
+ * application's.
  */
 static bool
-method_valid(struct http_str m)
+method_valid(struct http_str m, bool any)
 {
-	if (m.n < METHOD_MIN || m.n > METHOD_MAX || !http_is_token(m.p, m.n))
+	if (!http_is_token(m.p, m.n))
+		return false;
+	if (any)
+		return true;
+	if (m.n < METHOD_MIN || m.n > METHOD_MAX)
 		return false;
 	for (size_t i = 0; i < m.n; i++)
 		if ((m.p[i] >= 'a' && m.p[i] <= 'z') || m.p[i] == '#')
@@ -43,16 +49,16 @@ method_valid(struct http_str m)
 
 /* RFC 9112 section 2.3: exactly "HTTP/" DIGIT "." DIGIT, and the letters are case-sensitive. */
 static int
-parse_version(struct http_request *req, const char *p, size_t n)
+parse_version(struct http_request *req, const char *p, size_t n, bool any)
 {
 	if (n != 8 || memcmp(p, "HTTP/", 5) != 0 || p[5] < '0' || p[5] > '9' || p[6] != '.' ||
 	    p[7] < '0' || p[7] > '9')
 		return http_refuse(req, 400, "Invalid HTTP Version");
-	if (p[5] != '1')
+	if (p[5] != '1' && !any)
 		return http_refuse(req, 505, "HTTP version not supported");
 	req->major = 1;
-	/* A higher minor version is answered as the highest that we know (RFC 9110 section 6.2). */
-	req->minor = p[7] == '0' ? 0 : 1;
+	/* A higher version is answered as the highest that we know (RFC 9110 section 6.2). */
+	req->minor = p[5] == '0' || (p[5] == '1' && p[7] == '0') ? 0 : 1;
 	return 0;
 }
 
@@ -176,7 +182,7 @@ parse_target(struct http_request *req)
 	 */
 	if (t.n == 0 || !http_chars_all(t.p, t.n, HTTP_CHAR_TARGET))
 		return http_refuse(req, 400, "Invalid request target");
-	if (str_equals(req->method, "CONNECT")) {
+	if (req->is_connect) {
 		req->authority = t;
 		if (!http_authority_valid(t, true))
 			return http_refuse(req, 400, "Invalid authority in the request target");
@@ -195,7 +201,8 @@ parse_target(struct http_request *req)
 }
 
 int
-http_line_parse(struct http_request *req, const char *line, size_t n)
+http_line_parse(
+    struct http_request *req, const char *line, size_t n, const struct http_limits *limits)
 {
 	const char *end = line + n, *space, *target;
 	int status;
@@ -204,15 +211,17 @@ http_line_parse(struct http_request *req, const char *line, size_t n)
 	if (space == NULL)
 		return http_refuse(req, 400, "Invalid request line");
 	req->method = (struct http_str){line, (size_t)(space - line)};
+	req->is_head = str_equals(req->method, "HEAD");
+	req->is_connect = str_equals(req->method, "CONNECT");
 	target = space + 1;
 	space = memchr(target, ' ', (size_t)(end - target));
 	if (space == NULL)
 		return http_refuse(req, 400, "Invalid request line");
 	req->target = (struct http_str){target, (size_t)(space - target)};
-	status = parse_version(req, space + 1, (size_t)(end - space) - 1);
+	status = parse_version(req, space + 1, (size_t)(end - space) - 1, limits->any_version);
 	if (status != 0)
 		return status;
-	if (!method_valid(req->method))
+	if (!method_valid(req->method, limits->any_method))
 		return http_refuse(req, 400, "Invalid HTTP method");
 	return parse_target(req);
 }

@@ -8,7 +8,7 @@
 int http_refuse(struct http_request *, int status, const char *why);
 
 /* Take a request line (without CRLF) apart. 0, or the status to refuse it with. */
-int http_line_parse(struct http_request *, const char *line, size_t n);
+int http_line_parse(struct http_request *, const char *line, size_t n, const struct http_limits *);
 
 /* Whether it is host or host:port, and the host is not empty (RFC 3986 section 3.2, no userinfo).
  */

@@ -264,6 +264,7 @@ request_reset(struct http_request *req)
 	req->method = req->target = req->path = req->query = req->authority = req->host = none;
 	req->major = req->minor = 0;
 	req->keep_alive = req->expect_continue = req->chunked = false;
+	req->is_head = req->is_connect = false;
 	req->content_length = -1;
 	req->nheaders = 0;
 	req->error = NULL;
@@ -327,7 +328,7 @@ http_request_parse(
 		return http_refuse(req, 400, "Invalid line ending");
 	if ((size_t)(lf - 1 - line) > ps.limits.line)
 		return http_refuse(req, 414, "Request line too long");
-	status = http_line_parse(req, line, (size_t)(lf - 1 - line));
+	status = http_line_parse(req, line, (size_t)(lf - 1 - line), &ps.limits);
 	if (status == 0)
 		status = parse_fields(&ps, lf + 1);
 	if (status == 0)

@@ -25,16 +25,21 @@ struct http_header {
 	struct http_str value; /* without whitespace around it */
 };
 
-/* gunicorn's limit_request_*: in bytes, 0 is the largest that is allowed. */
+/* What a head may be. gunicorn's limit_request_*: in bytes, 0 is the largest that is allowed. */
 struct http_limits {
 	size_t line;       /* request line, without CRLF */
 	size_t fields;     /* number of header fields */
 	size_t field_size; /* one header line, without CRLF */
 	bool require_host; /* 400 for HTTP/1.1 without Host (RFC 9112 section 3.2) */
+	/* gunicorn's permit_*: */
+	bool any_method;  /* any token is a method */
+	bool any_version; /* other versions than 1 are taken for 1.1, 0 for 1.0 */
+	bool folding;     /* fields may go on in the next line (RFC 9112 section 5.2) */
 };
 
 struct http_request {
 	struct http_str method;
+	bool is_head, is_connect;  /* the method, exactly: it decides how a response is framed */
 	struct http_str target;    /* as received: gunicorn's RAW_URI */
 	struct http_str path;      /* not decoded; "" for "*" and CONNECT, "/" when there is none */
 	struct http_str query;     /* without "?" */
@@ -62,6 +67,13 @@ void http_request_fini(struct http_request *);
  * One CRLF before the request line is skipped over: it is part of the length.
  */
 long http_head_scan(const char *buf, size_t len, size_t *scanned, const struct http_limits *);
+
+/*
+ * Make folded fields of a complete head one line each, by blanks, where limits->folding lets
+ * http_head_scan pass them; not those that decide framing or that have nothing in a line:
+ * http_request_parse refuses what stays folded.
+ */
+void http_head_unfold(char *head, size_t n);
 
 /* The longest head that http_head_scan lets pass: how far a buffer for it need grow. */
 size_t http_head_max(const struct http_limits *);

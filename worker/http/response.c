@@ -50,12 +50,6 @@ http_response_fini(struct http_response *resp)
 	resp->head_len = resp->head_cap = 0;
 }
 
-static bool
-method_is(const struct http_request *req, const char *name)
-{
-	return req->method.n == strlen(name) && memcmp(req->method.p, name, req->method.n) == 0;
-}
-
 void
 http_response_begin(struct http_response *resp, const struct http_request *req, bool keep_alive)
 {
@@ -66,8 +60,8 @@ http_response_begin(struct http_response *resp, const struct http_request *req, 
 	resp->head_sent = resp->failed = resp->finished = resp->cut = resp->cut_short = false;
 	resp->sent = 0;
 	resp->waited = 0;
-	resp->is_head = method_is(req, "HEAD");
-	resp->is_connect = method_is(req, "CONNECT");
+	resp->is_head = req->is_head;
+	resp->is_connect = req->is_connect;
 	resp->is_http10 = req->major == 1 && req->minor == 0;
 	resp->no_body = resp->chunked = false;
 	resp->has_date = resp->has_server = resp->has_connection = false;
@@ -605,6 +599,7 @@ http_response_sendfile(struct http_response *resp, int fd, off_t offset, int64_t
 {
 	struct stat st;
 	bool copy = false;
+	off_t end;
 
 	if (check_usable(resp) == -1 || fstat(fd, &st) == -1)
 		return -1;
@@ -616,14 +611,18 @@ http_response_sendfile(struct http_response *resp, int fd, off_t offset, int64_t
 	if (count < 0 || count > st.st_size - offset)
 		count = offset < st.st_size ? st.st_size - offset : 0;
 	http_response_length(resp, count);
+	if (resp->copy_files || (resp->head_sent && resp->chunked))
+		return copy_file(resp, fd, offset, count);
+	end = offset + count;
 	count = (int64_t)body_room(resp, (uint64_t)count);
 	if (!resp->head_sent && send_part(resp, NULL, 0, count > 0 ? MSG_MORE : 0) == -1)
 		return -1;
-	if (resp->chunked)
-		return copy_file(resp, fd, offset, count);
 	if (send_file_nonblocking(resp, fd, &offset, &count, &copy) == -1)
 		return -1;
-	return copy ? copy_file(resp, fd, offset, count) : 0;
+	if (!copy)
+		return 0;
+	resp->cut = false; /* copying finds out again */
+	return copy_file(resp, fd, offset, end - offset);
 }
 
 int

@@ -17,6 +17,7 @@ struct http_response {
 	int fd;               /* borrowed */
 	int64_t send_timeout; /* ns that the peer may take nothing; -1: no limit */
 	const char *server;   /* borrowed: the Server field's value */
+	bool copy_files;      /* files are read and written, not sent by sendfile(2) */
 
 	int status;      /* 0 until http_response_status */
 	bool keep_alive; /* whether the connection may be used on; false is final */
