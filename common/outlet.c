@@ -241,6 +241,16 @@ outlet_keeps_bounds(const struct outlet *o)
 	return o->type == SOCK_DGRAM;
 }
 
+void
+outlet_after_fork(struct outlet *o)
+{
+	atomic_flag_clear(&o->busy);
+	if (o->type != SOCK_STREAM)
+		return;
+	drop(o);
+	o->retry = 0;
+}
+
 int
 outlet_fd(const struct outlet *o)
 {

@@ -29,6 +29,9 @@ bool outlet_keeps_bounds(const struct outlet *);
 /* From any OS thread; not from a signal handler. false: it is lost. */
 bool outlet_send(struct outlet *, const void *, size_t);
 
+/* In a forked process, which shares a stream with others: it is to have its own. */
+void outlet_after_fork(struct outlet *);
+
 /* Its descriptor, which changes; -1: none. For a child that the application forks to inherit. */
 int outlet_fd(const struct outlet *);
 

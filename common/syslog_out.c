@@ -159,6 +159,13 @@ syslog_out_apply(const struct settings *s)
 		    s->syslog_addr, why);
 }
 
+void
+syslog_out_after_fork(void)
+{
+	if (out.outlet != NULL)
+		outlet_after_fork(out.outlet);
+}
+
 int
 syslog_out_fd(void)
 {

@@ -29,6 +29,9 @@ void syslog_out_access(const char *line, size_t n);
 /* One of the error log, as log_also has them. */
 void syslog_out_error(int level, const char *text, size_t n);
 
+/* In a worker that the mold has forked. */
+void syslog_out_after_fork(void);
+
 /* What a child that the application forks needs as well; -1. */
 int syslog_out_fd(void);
 

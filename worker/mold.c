@@ -14,6 +14,7 @@
 #include "common/contract.h"
 #include "common/log.h"
 #include "common/orphan.h"
+#include "common/syslog_out.h"
 #include "worker/access_log.h"
 #include "worker/app/app.h"
 #include "worker/title.h"
@@ -144,6 +145,7 @@ become_worker(struct worker_contract *contract, const struct order *order)
 	contract->age = order->age;
 	contract->row = &contract->scoreboard->rows[order->slot];
 	contract->requests = scoreboard_requests(contract->scoreboard, order->slot);
+	syslog_out_after_fork();
 	worker_reopen_files(contract);
 	worker_title_set("worker", 0);
 }

@@ -114,13 +114,14 @@ def test_syslog_settings(serve, daemon, tmp_path):
     assert not any(b".access" in data for data in d.got)
 
 
+@pytest.mark.parametrize("preload", [False, True])
 @pytest.mark.parametrize("kind", ["tcp", "unix", "unix#stream"])
-def test_syslog_streams(serve, daemon, tmp_path, kind):
-    """A line a message; after the daemon has come back, too."""
+def test_syslog_streams(serve, daemon, tmp_path, kind, preload):
+    """A line a message."""
     address = ("127.0.0.1", free_port()) if kind == "tcp" else str(tmp_path / "s")
     url = "tcp://127.0.0.1:%d" % address[1] if kind == "tcp" else "unix://" + address + kind[4:]
     d = daemon(address, socket.SOCK_STREAM)
-    server = serve("serve_cases", syslog=True, syslog_addr=url, access_log_format="%(U)s")
+    server = serve("serve_cases", syslog=True, syslog_addr=url, access_log_format="%(U)s", preload_app=preload)
     d.wait("Worker ready")
     server.get("/fail")
     d.wait(r"^<11>gunicorn\.serve_cases\.error: \[\d+\] RuntimeError: as asked$")
@@ -265,9 +266,10 @@ def test_filter_of_the_application(serve, tmp_path):
     ]
 
 
-def test_formatter_of_the_application(serve):
+@pytest.mark.parametrize("worker_class", ["gevent", "gthread", "sync"])
+def test_formatter_of_the_application(serve, worker_class):
     """The server's own lines, tracebacks too, go through a formatter that is set on gunicorn's handler."""
-    server = serve("logging_app", env={"LOGGING_CASE": "formatter"}, workers=1)
+    server = serve("logging_app", env={"LOGGING_CASE": "formatter"}, worker_class=worker_class)
     server.get("/fail")
     (line,) = server.wait_log(r'^\{"level".*Error handling request.*$')
     pid = server.worker()

@@ -386,7 +386,7 @@ logs_exception(const char *what, PyObject *exception)
 {
 	PyObject *result;
 
-	if (!logs.diverted || gettid() != logs.tid)
+	if (!logs.diverted)
 		return false;
 	result = PyObject_CallMethod(logs.module, "exception", "sO", what, exception);
 	if (result == NULL)
