@@ -154,6 +154,7 @@ mold_hurry(struct generation *g, uint64_t now)
 	log_criticalx("The hook %s has not come back: what calls it is killed (pid:%d)",
 	    orders[hook->event.order].name, (int)g->mold.pid);
 	hook->until = CHILD_NEVER;
+	g->mold.aborted = true;
 	if (g->mold.pid != 0 && kill(g->mold.pid, SIGKILL) == -1)
 		log_warn("cannot kill the mold");
 }

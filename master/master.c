@@ -376,11 +376,13 @@ master_turn(struct master *m, uint64_t wake)
 static void
 master_leave(struct master *m)
 {
+	if (!m->hooks.started)
+		return;
 	hooks_tell(m, HOOK_ON_EXIT, 0, 0);
 	while (hooks_pending(m))
 		master_turn(m, CHILD_NEVER);
 	if (m->hooks.n > 0)
-		log_warnx("%zu calls of server hooks are lost", m->hooks.n);
+		log_warnx("Calls of server hooks that are lost: %zu", m->hooks.n);
 }
 
 int

@@ -62,8 +62,9 @@ mold_listen(struct mold *mold)
 	n = recv(mold->control, text, sizeof(text) - 1, MSG_DONTWAIT);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return MOLD_SILENT;
-	if (n <= 0) {
+	if (n <= 0) { /* it ends, and if it does not, soon: see molds_keep */
 		mold_hang_up(mold);
+		mold->spawned = scoreboard_now();
 		return MOLD_SILENT;
 	}
 	text[n] = '\0';

@@ -6,6 +6,7 @@ import sys
 import time
 
 RAISE = os.environ.get("HOOKED_RAISE", "").split()  # the hooks that fail
+DIE = os.environ.get("HOOKED_DIE", "").split()  # that end their process
 HANG = os.environ.get("HOOKED_HANG", "").split()  # and those that do not come back, the first time
 
 
@@ -13,6 +14,8 @@ def note(hook, **facts):
     line = json.dumps({"hook": hook, "pid": os.getpid(), "loaded": "application" in globals(), **facts})
     with open(os.environ["HOOKED"], "a") as f:
         f.write(line + "\n")
+    if hook in DIE:
+        os._exit(0)
     if hook in RAISE:
         raise RuntimeError("%s fails" % hook)
     if hook in HANG and not os.path.exists(os.environ["HOOKED"] + "." + hook):

@@ -198,7 +198,7 @@ def test_a_servers_life(hooked, preload):
     assert {note["worker"] for note in exits} == {note["pid"] for note in begun}
     assert {(note["age"], note["name"]) for note in exits} == {(1, "worker-1"), (2, "worker-2")}
     assert exits[-1]["known"] == [] and h.names()[-1] == "on_exit" and notes[-1]["known"] == []
-    assert log.count("to fork workers from") == 1 and "lost" not in log
+    assert log.count("to fork workers from") == 1 and "are lost" not in log
     assert ("preload_app" in log) is False and arbiter not in {note["pid"] for note in begun}
 
 
@@ -267,6 +267,14 @@ def test_on_starting_that_fails(serve, tmp_path, preload):
     assert re.search(r"Exception in a server hook\n(.*\n)*RuntimeError: on_starting fails", log)
     assert "Reason: The hook on_starting failed." in log and "Booting worker" not in log
     assert [json.loads(line)["hook"] for line in open(tmp_path / "notes")] == ["on_starting"]
+
+
+def test_on_starting_that_ends_its_process(serve, tmp_path):
+    env = {"HOOKED": str(tmp_path / "notes"), "HOOKED_DIE": "on_starting"}
+    server = serve("hooked_app", wait=False, env=env, on_starting="hooked:on_starting", on_exit="hooked:on_exit")
+    assert server.process.wait(20 * harness.PATIENCE) == 1
+    assert "The hook on_starting was cut short" in server.log_text()
+    assert "Reason: The hook on_starting failed." in server.log_text()
 
 
 def test_an_application_that_does_not_load(serve, tmp_path):

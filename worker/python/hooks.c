@@ -27,8 +27,12 @@
 static struct {
 	PyObject *module;                 /* owned: hooks.py; NULL: no hook is set */
 	const struct scoreboard_row *row; /* ours; NULL in the mold */
-	bool around_requests;
 	bool have[APP_HOOKS];
+
+	/* Around requests; all owned, and NULL without such hooks. */
+	PyObject *worker, *request_type, *response_type;
+	PyObject *pre_request, *post_request; /* or NULL */
+	unsigned long long requests;          /* so far */
 } hooks;
 
 /* The settings and functions of hooks.py for enum app_hook. */
@@ -169,7 +173,7 @@ hooks_worker_row(PyObject *module, PyObject *unused)
 		return Py_BuildValue("OKd", Py_True, 0ULL, 0.0);
 	return Py_BuildValue("OKd",
 	    atomic_load(&row->state) < SCOREBOARD_STOPPING ? Py_True : Py_False,
-	    (unsigned long long)atomic_load(&row->served),
+	    hooks.requests > 0 ? hooks.requests : (unsigned long long)atomic_load(&row->served),
 	    (double)atomic_load(&row->heartbeat) / 1e9);
 }
 
@@ -235,7 +239,6 @@ hooks_open(const struct app_config *config)
 	for (size_t i = 0; i < APP_HOOKS; i++)
 		hooks.have[i] =
 		    *(char *const *)((const char *)settings + by_app[i].setting) != NULL;
-	hooks.around_requests = settings->pre_request != NULL || settings->post_request != NULL;
 	return 0;
 }
 
@@ -294,6 +297,33 @@ run(enum app_hook hook)
 	Py_XDECREF(result);
 }
 
+/* The function of a hook, or NULL; an exception as well only if it is not there. */
+static PyObject *
+function_of(const char *name)
+{
+	PyObject *all = PyObject_GetAttrString(hooks.module, "functions");
+	PyObject *function = all != NULL ? PyDict_GetItemString(all, name) : NULL;
+
+	Py_XINCREF(function);
+	Py_XDECREF(all);
+	return function;
+}
+
+static int
+requests_begin(void)
+{
+	hooks.pre_request = function_of("pre_request");
+	hooks.post_request = function_of("post_request");
+	if (!hooks_around_requests())
+		return 0;
+	hooks.worker = PyObject_GetAttrString(hooks.module, "worker");
+	hooks.request_type = PyObject_GetAttrString(hooks.module, "Request");
+	hooks.response_type = PyObject_GetAttrString(hooks.module, "Response");
+	return hooks.worker != NULL && hooks.request_type != NULL && hooks.response_type != NULL
+		   ? 0
+		   : -1;
+}
+
 int
 hooks_began(const struct app_config *config)
 {
@@ -305,7 +335,7 @@ hooks_began(const struct app_config *config)
 	result = PyObject_CallMethod(hooks.module, "began", "I", config->age);
 	forked_check();
 	Py_XDECREF(result);
-	return result != NULL ? 0 : -1;
+	return result != NULL ? requests_begin() : -1;
 }
 
 int
@@ -399,7 +429,7 @@ hooks_run(enum app_hook hook)
 bool
 hooks_around_requests(void)
 {
-	return hooks.around_requests;
+	return hooks.pre_request != NULL || hooks.post_request != NULL;
 }
 
 /* The head as it came, without its last line end. */
@@ -417,34 +447,25 @@ head_bytes(const struct http_request *request)
 	return PyBytes_FromStringAndSize(start, end - start);
 }
 
-/* gunicorn's peer_addr: (address, port), or "" on a unix socket. */
-static PyObject *
-peer_value(const struct app_peer *peer)
-{
-	if (*peer->remote_port == '\0')
-		return PyUnicode_FromString(peer->remote_addr);
-	return Py_BuildValue(
-	    "sN", peer->remote_addr, PyLong_FromString(peer->remote_port, NULL, 10));
-}
-
 PyObject *
 hooks_before(const struct app_exchange *x, PyObject *input, bool *failed)
 {
-	PyObject *request = NULL, *error, *result;
+	PyObject *request, *result;
 
 	*failed = true;
-	result = PyObject_CallMethod(hooks.module, "pre_request", "NINsO", head_bytes(x->request),
-	    x->request->minor, peer_value(x->peer), x->peer->scheme, input);
-	forked_check();
-	if (result == NULL)
+	request = PyObject_CallFunction(hooks.request_type, "NIsssO", head_bytes(x->request),
+	    x->request->minor, x->peer->remote_addr, x->peer->remote_port, x->peer->scheme, input);
+	if (request == NULL)
 		return NULL;
-	if (PyArg_ParseTuple(result, "OO", &request, &error)) {
-		Py_INCREF(request);
-		*failed = error != Py_None;
-		if (*failed)
-			PyErr_SetObject((PyObject *)Py_TYPE(error), error);
-	}
-	Py_DECREF(result);
+	if (hooks.pre_request != NULL) {
+		result =
+		    PyObject_CallFunctionObjArgs(hooks.pre_request, hooks.worker, request, NULL);
+		forked_check();
+		*failed = result == NULL;
+		Py_XDECREF(result);
+	} else
+		*failed = false;
+	hooks.requests++;
 	return request;
 }
 
@@ -452,13 +473,19 @@ void
 hooks_after(const struct app_exchange *x, PyObject *request, PyObject *environ)
 {
 	const struct http_response *response = x->response;
-	PyObject *result = PyObject_CallMethod(hooks.module, "post_request", "OONKN", request,
-	    environ != NULL ? environ : Py_None,
+	PyObject *made, *result = NULL;
+
+	if (hooks.post_request == NULL)
+		return;
+	made = PyObject_CallFunction(hooks.response_type, "ONKN", request,
 	    PyBytes_FromStringAndSize(response->head, (Py_ssize_t)response->head_len),
 	    (unsigned long long)response->sent, PyBool_FromLong(response->head_sent));
-
+	if (made != NULL)
+		result = PyObject_CallFunctionObjArgs(hooks.post_request, hooks.worker, request,
+		    environ != NULL ? environ : Py_None, made, NULL);
 	forked_check();
 	if (result == NULL)
 		error_log_current("Exception in post_request hook");
+	Py_XDECREF(made);
 	Py_XDECREF(result);
 }

@@ -254,7 +254,6 @@ class Worker:
         self.wsgi = None
         self.booted = False
         self.aborted = False
-        self._begun = 0
         self.tmp = Tmp()
 
     def __str__(self):
@@ -266,8 +265,7 @@ class Worker:
 
     @property
     def nr(self):
-        """Counted here if there are hooks around requests, and else by the loop, once a second."""
-        return self._begun or self._row()[1]
+        return self._row()[1]
 
     @property
     def alive(self):
@@ -283,32 +281,52 @@ class Worker:
         """The loop does."""
 
 
-class Request:
-    """pre_request's and post_request's req: read from the head's bytes when somebody asks."""
+class Lazy:
+    """Made of what the server has at hand; read into attributes when somebody asks for one."""
 
-    def __init__(self, head, minor, peer, scheme, body):
-        self._head = head
-        self.version = 1, minor
-        self.peer_addr = self.remote_addr = peer
-        self.scheme = scheme
-        self.body = body
-        self.trailers = []
-        self.proxy_protocol_info = None
+    def __init__(self, *raw):
+        self._raw = raw
 
     def __getattr__(self, name):
-        if name not in ("method", "uri", "path", "query", "fragment", "headers", "req_number"):
-            raise AttributeError("request has no attribute %r" % name)
-        line, *fields = self._head.decode("latin-1").split("\r\n")
-        self.method, _, target = line.partition(" ")
-        self.uri = target.partition(" ")[0]
-        rest, _, self.fragment = self.uri.partition("#")
+        raw = self.__dict__.pop("_raw", None)
+        if raw is None:
+            raise AttributeError("%r object has no attribute %r" % (type(self).__name__, name))
+        self.__dict__.update({**self._read(*raw), **self.__dict__})
+        return getattr(self, name)
+
+
+def _fields(lines):
+    return [(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
+
+
+class Request(Lazy):
+    """pre_request's and post_request's req."""
+
+    def _read(self, head, minor, addr, port, scheme, body):
+        line, *fields = head.decode("latin-1").split("\r\n")
+        method, _, target = line.partition(" ")
+        uri = target.partition(" ")[0]
+        rest, _, fragment = uri.partition("#")
         if "://" in rest.partition("?")[0]:
             rest = "/" + rest.partition("://")[2].partition("/")[2]
-        self.path, _, self.query = rest.partition("?")
-        pairs = (field.partition(":") for field in fields)
-        self.headers = [(name.upper(), value.strip(" \t")) for name, _, value in pairs]
-        self.req_number = 1
-        return self.__dict__[name]
+        path, _, query = rest.partition("?")
+        peer = (addr, int(port)) if port else addr
+        return {
+            "method": method,
+            "uri": uri,
+            "path": path,
+            "query": query,
+            "fragment": fragment,
+            "version": (1, minor),
+            "headers": [(name.upper(), value) for name, value in _fields(fields)],
+            "trailers": [],
+            "body": body,
+            "scheme": scheme,
+            "peer_addr": peer,
+            "remote_addr": peer,
+            "req_number": 1,
+            "proxy_protocol_info": None,
+        }
 
     def get_header(self, name):
         name = name.upper()
@@ -319,25 +337,28 @@ class Request:
         return connection == "close" or (self.version < (1, 1) and connection != "keep-alive")
 
 
-class Response:
+class Response(Lazy):
     """post_request's resp."""
 
-    def __init__(self, req, head, sent, headers_sent):
-        self.req = req
-        self.version = req.version
-        self.sent = sent
-        self.headers_sent = headers_sent
+    def _read(self, req, head, sent, headers_sent):
         line, *fields = head.decode("latin-1").partition("\r\n\r\n")[0].split("\r\n")  # a short body is behind it
-        self.status = line.partition(" ")[2] or None
-        self.status_code = int(self.status[:3]) if self.status else None
-        pairs = (field.partition(": ") for field in fields)
-        self.headers = [(name, value) for name, _, value in pairs if name.lower() not in OWN_FIELDS]
-        names = {field.partition(":")[0].lower(): field.partition(":")[2].strip() for field in fields}
-        self.chunked = names.get("transfer-encoding") == "chunked"
-        length = names.get("content-length")
-        self.response_length = int(length) if length else None
-        self.must_close = names.get("connection") == "close"
-        self.upgrade = names.get("connection", "").lower() == "upgrade"
+        fields = _fields(fields)
+        known = {name.lower(): value for name, value in fields}
+        status = line.partition(" ")[2]
+        length = known.get("content-length")
+        return {
+            "req": req,
+            "version": req.version,
+            "status": status or None,
+            "status_code": int(status[:3]) if status else None,
+            "headers": [(name, value) for name, value in fields if name.lower() not in OWN_FIELDS],
+            "headers_sent": headers_sent,
+            "sent": sent,
+            "response_length": int(length) if length else None,
+            "chunked": known.get("transfer-encoding") == "chunked",
+            "must_close": known.get("connection") == "close",
+            "upgrade": known.get("connection") == "upgrade",
+        }
 
 
 # ---- the life of the processes ----
@@ -483,22 +504,3 @@ def ended():
     if worker is not None and not _exited:
         _exited = True
         call_safely("worker_exit", server, worker)
-
-
-def pre_request(head, minor, peer, scheme, body):
-    """The request, and what the hook has raised."""
-    req = Request(head, minor, peer, scheme, body)
-    try:
-        call("pre_request", worker, req)
-    except BaseException as error:
-        return req, error
-    finally:
-        worker._begun += 1
-    return req, None
-
-
-def post_request(req, environ, head, sent, headers_sent):
-    try:
-        call("post_request", worker, req, environ, Response(req, head, sent, headers_sent))
-    except BaseException:
-        server.log.exception("Exception in post_request hook")
