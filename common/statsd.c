@@ -10,12 +10,14 @@
 #include "common/outlet.h"
 #include "common/settings.h"
 
-#define STATSD_PORT 8125
-#define PACKET_MAX  1432 /* fits an Ethernet frame, also by IPv6 */
-#define METRIC_MAX  600
-#define PREFIX_MAX  200
-#define TAGS_MAX    300
-#define ADDRESS_MAX 512
+#define STATSD_PORT     8125
+#define PACKET_MAX      1432 /* fits an Ethernet frame, also by IPv6 */
+#define METRIC_NAME_MAX 48
+#define VALUE_MAX       32
+#define PREFIX_MAX      200
+#define TAGS_MAX        300
+#define METRIC_MAX      (PREFIX_MAX + METRIC_NAME_MAX + VALUE_MAX + TAGS_MAX + 16)
+#define ADDRESS_MAX     512
 
 static struct {
 	struct outlet *outlet; /* owned; NULL: there is none */
@@ -107,26 +109,30 @@ packet_send(void)
 	out.n = 0;
 }
 
-/* "PREFIX.NAME:VALUE|KIND|#TAGS" */
+/* "PREFIX.NAME:VALUE|KIND|#TAGS"; names are ours, and short. */
 static void
 metric_add(const char *name, const char *value, const char *kind)
 {
-	char metric[METRIC_MAX];
-	int n = snprintf(
-	    metric, sizeof(metric), "%s%s:%s|%s%s\n", out.prefix, name, value, kind, out.tags);
+	char metric[METRIC_MAX], *p = metric;
+	size_t n;
 
-	if (n <= 0 || (size_t)n >= sizeof(metric))
-		return;
-	if (out.n + (size_t)n > sizeof(out.packet))
+	p = stpcpy(stpcpy(p, out.prefix), name);
+	*p++ = ':';
+	p = stpcpy(p, value);
+	*p++ = '|';
+	p = stpcpy(stpcpy(p, kind), out.tags);
+	*p++ = '\n';
+	n = (size_t)(p - metric);
+	if (out.n + n > sizeof(out.packet))
 		packet_send();
-	memcpy(out.packet + out.n, metric, (size_t)n);
-	out.n += (size_t)n;
+	memcpy(out.packet + out.n, metric, n);
+	out.n += n;
 }
 
 static void
 number_add(const char *name, uint64_t value, const char *kind)
 {
-	char text[24];
+	char text[VALUE_MAX];
 
 	snprintf(text, sizeof(text), "%" PRIu64, value);
 	metric_add(name, text, kind);
@@ -136,7 +142,7 @@ void
 statsd_request(int status, int64_t ns)
 {
 	uint64_t us = ns > 0 ? (uint64_t)ns / 1000 : 0;
-	char name[48], ms[32];
+	char name[METRIC_NAME_MAX], ms[VALUE_MAX];
 
 	if (out.outlet == NULL)
 		return;

@@ -140,6 +140,7 @@ reload_commit(struct master *m)
 	m->reload_error[0] = '\0';
 	if (m->fallback != NULL) {
 		log_apply(s);
+		m->metrics.workers = 0; /* to be told again, where statsd is now */
 		pidfile_apply(m, s);
 		hooks_mold_leave(m, m->fallback);
 		generation_free(m->fallback, m->current);

@@ -313,45 +313,9 @@ put_user(struct access_out *o, const struct access_item *item, const struct acce
 /* ---- those that gunicorn does not have ---- */
 
 static void
-put_queue_time(struct access_out *o, const struct access_item *item, const struct access_entry *e)
+put_part(struct access_out *o, const struct access_item *item, const struct access_entry *e)
 {
-	(void)item;
-	print_seconds(o, entry_queue_time(e));
-}
-
-static void
-put_head_time(struct access_out *o, const struct access_item *item, const struct access_entry *e)
-{
-	(void)item;
-	print_seconds(o, entry_head_time(e));
-}
-
-static void
-put_body_time(struct access_out *o, const struct access_item *item, const struct access_entry *e)
-{
-	(void)item;
-	print_seconds(o, entry_body_time(e));
-}
-
-static void
-put_app_time(struct access_out *o, const struct access_item *item, const struct access_entry *e)
-{
-	(void)item;
-	print_seconds(o, entry_app_time(e));
-}
-
-static void
-put_send_time(struct access_out *o, const struct access_item *item, const struct access_entry *e)
-{
-	(void)item;
-	print_seconds(o, entry_send_time(e));
-}
-
-static void
-put_green_time(struct access_out *o, const struct access_item *item, const struct access_entry *e)
-{
-	(void)item;
-	print_seconds(o, e->exchange->ran);
+	print_seconds(o, access_times[item->index].ns(e));
 }
 
 static void
@@ -395,12 +359,6 @@ static const struct atom {
     {"D", put_microseconds, 0},
     {"L", put_decimal_seconds, 0},
     {"p", put_pid, 0},
-    {"queue_time", put_queue_time, ACCESS_WANTS_TIMES},
-    {"head_time", put_head_time, ACCESS_WANTS_TIMES},
-    {"body_time", put_body_time, 0},
-    {"app_time", put_app_time, 0},
-    {"send_time", put_send_time, 0},
-    {"green_time", put_green_time, ACCESS_WANTS_RUN_TIME},
     {"request_id", put_request_id, ACCESS_WANTS_ID},
     {"in_flight", put_in_flight, 0},
 };
@@ -413,6 +371,14 @@ access_atom_set(struct access_item *item, const char *key, size_t n)
 		if (strlen(atoms[i].key) == n && memcmp(atoms[i].key, key, n) == 0) {
 			item->put = atoms[i].put;
 			return atoms[i].wants;
+		}
+	}
+	for (size_t i = 0; access_times[i].name != NULL; i++) {
+		if (strlen(access_times[i].name) == n &&
+		    memcmp(access_times[i].name, key, n) == 0) {
+			item->put = put_part;
+			item->index = i;
+			return access_times[i].wants;
 		}
 	}
 	return 0;

@@ -15,7 +15,7 @@ struct access_item {
 	void (*put)(struct access_out *, const struct access_item *, const struct access_entry *);
 	char *text;   /* owned: the literal, or a name of a header or of an environ key */
 	size_t n;     /* length of text */
-	size_t index; /* of an environ key among the names */
+	size_t index; /* of an environ key among the names, of a part of the time */
 };
 
 /* Print item's text. */

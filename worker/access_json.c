@@ -261,42 +261,6 @@ put_id(struct access_out *o, const struct access_entry *e)
 }
 
 static void
-put_queue_time(struct access_out *o, const struct access_entry *e)
-{
-	print_seconds(o, entry_queue_time(e));
-}
-
-static void
-put_head_time(struct access_out *o, const struct access_entry *e)
-{
-	print_seconds(o, entry_head_time(e));
-}
-
-static void
-put_body_time(struct access_out *o, const struct access_entry *e)
-{
-	print_seconds(o, entry_body_time(e));
-}
-
-static void
-put_app_time(struct access_out *o, const struct access_entry *e)
-{
-	print_seconds(o, entry_app_time(e));
-}
-
-static void
-put_send_time(struct access_out *o, const struct access_entry *e)
-{
-	print_seconds(o, entry_send_time(e));
-}
-
-static void
-put_green_time(struct access_out *o, const struct access_entry *e)
-{
-	print_seconds(o, e->exchange->ran);
-}
-
-static void
 put_in_flight(struct access_out *o, const struct access_entry *e)
 {
 	(void)e;
@@ -325,12 +289,6 @@ static const struct field {
     {"user.name", put_user},
     {"process.pid", put_pid},
     {"greenicorn.request_id", put_id},
-    {"greenicorn.queue_time", put_queue_time},
-    {"greenicorn.head_time", put_head_time},
-    {"greenicorn.body_time", put_body_time},
-    {"greenicorn.app_time", put_app_time},
-    {"greenicorn.send_time", put_send_time},
-    {"greenicorn.green_time", put_green_time},
     {"greenicorn.in_flight", put_in_flight},
 };
 
@@ -349,6 +307,12 @@ access_json_print(struct access_out *o, const struct access_entry *e)
 		fields[i].put(o, e);
 		if (o->p == value)
 			o->p = before;
+	}
+	for (const struct access_time *t = access_times; t->name != NULL; t++) {
+		print_text(o, ",\"greenicorn.");
+		print_text(o, t->name);
+		print_text(o, "\":");
+		print_seconds(o, t->ns(e));
 	}
 	print_bytes(o, "}", 1);
 }

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "worker/access_format.h"
+
 #define NS_PER_SEC  1000000000
 #define NS_PER_USEC 1000
 
@@ -42,35 +44,56 @@ print_seconds(struct access_out *o, int64_t ns)
 	print_number(o, value % NS_PER_SEC / NS_PER_USEC, 6);
 }
 
-int64_t
-entry_queue_time(const struct access_entry *e)
+/* It is ready, but there is no green thread for it. */
+static int64_t
+queue_time(const struct access_entry *e)
 {
 	return e->exchange->started - e->exchange->complete;
 }
 
-int64_t
-entry_head_time(const struct access_entry *e)
+/* First to last byte of the head. */
+static int64_t
+head_time(const struct access_entry *e)
 {
 	return e->exchange->complete - e->exchange->arrived;
 }
 
-int64_t
-entry_body_time(const struct access_entry *e)
+/* The wait for more of the request's body. */
+static int64_t
+body_time(const struct access_entry *e)
 {
 	return e->exchange->body->waited;
 }
 
-int64_t
-entry_send_time(const struct access_entry *e)
+/* The wait for the client to take more. */
+static int64_t
+send_time(const struct access_entry *e)
 {
 	return e->exchange->response->waited;
 }
 
-int64_t
-entry_app_time(const struct access_entry *e)
+/* All the rest of what it took. */
+static int64_t
+app_time(const struct access_entry *e)
 {
-	return e->took - entry_body_time(e) - entry_send_time(e);
+	return e->took - body_time(e) - send_time(e);
 }
+
+static int64_t
+green_time(const struct access_entry *e)
+{
+	return e->exchange->ran;
+}
+
+const struct access_time access_times[] = {
+    {"queue_time", queue_time, ACCESS_WANTS_TIMES},
+    {"head_time", head_time, ACCESS_WANTS_TIMES},
+    {"body_time", body_time, 0},
+    {"app_time", app_time, 0},
+    {"send_time", send_time, 0},
+    {"green_time", green_time, ACCESS_WANTS_RUN_TIME},
+    {NULL, NULL, 0},
+};
 
 const struct http_header *
 entry_header(const struct access_entry *e, const char *name, size_t n)

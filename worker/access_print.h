@@ -30,12 +30,13 @@ void print_number(struct access_out *, uint64_t, int min_digits);
 /* ns as seconds with six digits behind the point; less than nothing is 0. */
 void print_seconds(struct access_out *, int64_t ns);
 
-/* What the parts of a request's time are: ns. */
-int64_t entry_queue_time(const struct access_entry *); /* ready, but no green thread for it */
-int64_t entry_head_time(const struct access_entry *);  /* first to last byte of the head */
-int64_t entry_body_time(const struct access_entry *);  /* waited for more of the request's body */
-int64_t entry_send_time(const struct access_entry *);  /* waited for the client to take more */
-int64_t entry_app_time(const struct access_entry *);   /* all the rest of what it took */
+/* The parts of a request's time: "queue_time" and so on. */
+struct access_time {
+	const char *name;
+	int64_t (*ns)(const struct access_entry *);
+	unsigned wants; /* ACCESS_WANTS_… */
+};
+extern const struct access_time access_times[]; /* ends with name NULL */
 
 /* The last one of that name, as in gunicorn; NULL: none. */
 const struct http_header *entry_header(const struct access_entry *, const char *name, size_t n);

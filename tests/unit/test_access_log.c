@@ -240,10 +240,10 @@ static const char json[] =
     "\"user_agent\\.original\":\"curl/8 \\\\\"x\\\\\"\","
     "\"http\\.request\\.header\\.referer\":\\[\"http://from/\\\\u0001\\\\u000a\\\\\\\\\"\\],"
     "\"user\\.name\":\"alice\",\"process\\.pid\":[0-9]+,\"greenicorn\\.request_id\":\"id-1\","
-    "\"greenicorn\\.queue_time\":0\\.001000,\"greenicorn\\.head_time\":0\\.299000,"
+    "\"greenicorn\\.in_flight\":0,\"greenicorn\\.queue_time\":0\\.001000,\"greenicorn\\.head_"
+    "time\":0\\.299000,"
     "\"greenicorn\\.body_time\":0\\.500000,\"greenicorn\\.app_time\":0\\.845678,"
-    "\"greenicorn\\.send_time\":1\\.000000,\"greenicorn\\.green_time\":0\\.000012,"
-    "\"greenicorn\\.in_flight\":0\\}\n$";
+    "\"greenicorn\\.send_time\":1\\.000000,\"greenicorn\\.green_time\":0\\.000012\\}\n$";
 
 static void
 test_json(void **state)
