@@ -349,6 +349,7 @@ class Connection:
     def is_closed(self, seconds=5):
         """Whether the server ends the connection, with no further byte, within seconds."""
         assert self.buffer == b"", self.buffer
+        before = self.sock.gettimeout()
         self.sock.settimeout(seconds * PATIENCE)
         try:
             return self.sock.recv(1) == b""
@@ -356,6 +357,8 @@ class Connection:
             return True
         except TimeoutError:
             return False
+        finally:
+            self.sock.settimeout(before)
 
 
 # ---- real databases ----
