@@ -5,6 +5,7 @@
  *	settings-doc man TEMPLATE	a manual page, with a list in mdoc(7) in the place
  *					of the comments .\" settings, .\" options and .\" unused
  *	settings-doc completions SHELL	what bash, zsh or fish completes
+ *	settings-doc json		the table itself, for docs/gunicorn.md
  */
 #include <limits.h>
 #include <stdio.h>
@@ -235,6 +236,50 @@ man_print(const char *template)
 	return fclose(in) == EOF;
 }
 
+/* ---- JSON ---- */
+
+static void
+json_text(const char *name, const char *text)
+{
+	printf("\"%s\": ", name);
+	if (text == NULL) {
+		fputs("null", stdout);
+		return;
+	}
+	putchar('"');
+	for (; *text != '\0'; text++)
+		printf(*text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+	putchar('"');
+}
+
+/* The table's texts hold no control characters. */
+static void
+json_print(void)
+{
+	static const char *const effects[] = {
+	    "reload", "restart", "command line", "nothing", "refused"};
+
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *row = &settings_table[i];
+		const char letter[] = {(char)row->short_flag, '\0'};
+		const struct {
+			const char *name, *text;
+		} texts[] = {{"name", row->name}, {"kind", row->kind->name}, {"default", row->def},
+		    {"effect", effects[row->effect]}, {"why", row->why},
+		    {"letter", *letter != '\0' ? letter : NULL}, {"flag", row->long_flag},
+		    {"alias", setting_alias(row)}, {"argument", row->metavar},
+		    {"group", row->group}, {"help", row->help}};
+
+		fputs(i == 0 ? "[\n{" : ",\n{", stdout);
+		for (size_t j = 0; j < sizeof(texts) / sizeof(texts[0]); j++) {
+			fputs(j == 0 ? "" : ", ", stdout);
+			json_text(texts[j].name, texts[j].text);
+		}
+		putchar('}');
+	}
+	puts("\n]");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -245,10 +290,14 @@ main(int argc, char **argv)
 		rc = 0;
 	} else if (argc == 3 && strcmp(argv[1], "man") == 0) {
 		rc = man_print(argv[2]);
+	} else if (argc == 2 && strcmp(argv[1], "json") == 0) {
+		json_print();
+		rc = 0;
 	} else if (argc == 3 && strcmp(argv[1], "completions") == 0) {
 		rc = completions_print(argv[2]) == 0 ? 0 : 1;
 	} else {
-		fputs("usage: settings-doc conf | man TEMPLATE | completions SHELL\n", stderr);
+		fputs(
+		    "usage: settings-doc conf | man TEMPLATE | completions SHELL | json\n", stderr);
 	}
 	return fflush(stdout) == EOF ? 1 : rc;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,12 +121,30 @@ flag_error(const struct flags *f, char **argv, int found, const char *origin)
 	usage_error(origin, "no such flag", given);
 }
 
+/*
+ * What is no number where one belongs is a mistake of the command line, as argparse has it; what is
+ * out of the setting's range is found later, and one of the configuration.
+ */
+static void
+number_check(const struct setting *row, const char *value, const char *origin)
+{
+	static const struct kind_range any = {INT_MIN, INT_MAX, NULL};
+	struct kind_error why;
+	int number;
+
+	if (row->kind != &kind_COUNT && row->kind != &kind_SECONDS)
+		return;
+	if (row->kind->from_text(&number, value, &any, &why) == -1)
+		usage_error(origin, row->name, why.text);
+}
+
 /* A flag without an argument is a switch. */
 static void
 given_add(struct options *o, const struct setting *row, const char *value, const char *origin)
 {
 	if (value == NULL)
 		value = setting_flag_clears(row) ? "false" : "true";
+	number_check(row, value, origin);
 	o->given = xreallocarray(o->given, o->n + 1, sizeof(*o->given));
 	o->given[o->n++] = (struct option_given){row, xstrdup(value), origin};
 }

@@ -125,7 +125,10 @@ def test_no_application(tmp_path):
 
 
 def test_a_mistake_on_the_command_line(tmp_path):
-    refused(run("-w", "x", "ok", cwd=tmp_path), 'command line: workers: expected a whole number, found "x"')
+    """gunicorn's codes: 2 for what argparse refuses, 1 for what the setting does."""
+    refused(run("-w", "-1", "ok", cwd=tmp_path), "command line: workers: -1 is out of range (1 to 1024)")
+    refused(run("-b", "127.0.0.1:eighty", "ok", cwd=tmp_path), "command line: bind: the port is no number")
+    refused(run("-c", "none.conf", "ok", cwd=tmp_path), "none.conf: cannot read it")
 
 @pytest.mark.parametrize(
     "arguments, problem",
@@ -139,6 +142,8 @@ def test_a_mistake_on_the_command_line(tmp_path):
         (["--preload=1"], "it takes no argument: --preload"),
         (["--log", "x"], "several flags begin so: --log"),
         (["one", "two"], "more than one application: two"),
+        (["-w", "two", "ok"], 'workers: expected a whole number, found "two"'),
+        (["--timeout=1.5", "ok"], 'timeout: expected a whole number, found "1.5"'),
     ],
 )
 def test_a_mistake_in_the_flags(tmp_path, arguments, problem):
@@ -153,6 +158,8 @@ def test_a_mistake_in_the_environment(tmp_path):
     result = run("ok", cwd=tmp_path, env={"GREENICORN_CMD_ARGS": "--timeout -3"})
     refused(result, "GREENICORN_CMD_ARGS: timeout: -3 is out of range")
     assert run("ok", cwd=tmp_path, env={"GREENICORN_CMD_ARGS": "--name 'x"}).returncode == 2
+    result = run("ok", cwd=tmp_path, env={"GUNICORN_CMD_ARGS": "-w two"})
+    assert result.returncode == 2 and 'error: GUNICORN_CMD_ARGS: workers: expected a whole number, found "two"' in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Every setting of gunicorn 26.1: its name, flags, kind and default, and what docs/gunicorn.md says of it."""
+
+import pytest
+
+import gunicorn_settings
+import harness
+from master_util import run
+
+THEIRS = gunicorn_settings.recorded()
+
+
+@pytest.fixture(scope="module")
+def ours():
+    return gunicorn_settings.ours()
+
+
+def test_there_are_all(ours):
+    assert len(THEIRS) == 119
+    assert [s["name"] for s in THEIRS if s["name"] not in ours] == []
+
+
+def test_they_are_the_same_but_for_the_written_differences(ours):
+    differing = {s["name"]: gunicorn_settings.compare(s, ours[s["name"]]) for s in THEIRS}
+    assert {name: what for name, what in differing.items() if what and name not in gunicorn_settings.DIFFERENCES} == {}
+    assert all("flags" not in what and "kind" not in what for what in differing.values()), differing
+
+
+def test_no_difference_is_written_of_what_does_nothing(ours):
+    names = {s["name"] for s in THEIRS}
+    for name in gunicorn_settings.DIFFERENCES:
+        assert name in names and ours[name]["effect"] not in ("nothing", "refused"), name
+
+
+def test_the_document_has_these_tables():
+    with open(gunicorn_settings.DOCUMENT) as f:
+        text = f.read()
+    assert text == gunicorn_settings.document(text), "tests/server/gunicorn_settings.py --write renews it"
+
+
+# A value for each kind that needs another than its default.
+VALUES = {"kind": {"list": "x=y", "account": "0", "number": "0"}, "name": {"bind": "127.0.0.1:0", "chdir": "/", "user": "0", "group": "0"}}
+
+
+def value_for(s):
+    if s["default"] not in (None, "", []):
+        return str(s["default"] if not isinstance(s["default"], list) else s["default"][0])
+    return VALUES["name"].get(s["name"]) or VALUES["kind"].get(s["kind"], "x")
+
+
+@pytest.mark.parametrize("section", dict.fromkeys(s["section"] for s in THEIRS if s["cli"]))
+def test_the_program_takes_every_flag(tmp_path, section):
+    """Spelled as gunicorn spells it: with one that it does not know it would end with 2."""
+    for s in (s for s in THEIRS if s["section"] == section and s["name"] != "config"):
+        for flag in s["cli"]:
+            argument = [] if s["switch"] else [value_for(s)]
+            result = run("--print-config", flag, *argument, cwd=tmp_path)
+            assert result.returncode in (0, 1), (flag, result.stderr)
+            if result.returncode == 1:  # a value that means nothing here, or a setting that is refused
+                assert result.stderr.count("\n") == 1 and ": %s: " % s["name"] in result.stderr, result.stderr
+
+
+def test_help_has_every_flag():
+    words = set(run("--help", cwd=harness.ROOT).stdout.replace(",", " ").replace("[", " ").split())
+    missing = [flag for s in THEIRS for flag in s["cli"] if flag not in words]
+    assert missing == []
