@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -14,13 +15,14 @@
 
 #define SYSLOG_PORT 514
 #define PREFIX_MAX  256
+#define TELL_SECS   60
 #define MESSAGE_MAX 32768 /* less than what a datagram can take anywhere */
 
 static struct {
 	struct outlet *outlet; /* owned; NULL: there is no syslog */
 	char prefix[PREFIX_MAX];
 	int facility;
-	bool failing; /* the last one was lost: said once */
+	time_t told; /* when it was last said that some are lost; 0: never */
 } out;
 
 /* gunicorn's; RFC 5424 section 6.2.1 has their numbers. */
@@ -68,6 +70,19 @@ syslog_out_facility(const char *name)
 	return -1;
 }
 
+/* Seldom: this is a line as well, and lost perhaps. */
+static void
+loss_tell(void)
+{
+	struct timespec now = {0, 0};
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (out.told != 0 && now.tv_sec < out.told + TELL_SECS)
+		return;
+	out.told = now.tv_sec;
+	log_warnx("syslog: lines are lost");
+}
+
 static void
 message_send(int priority, const char *which, const char *text, size_t n)
 {
@@ -78,12 +93,8 @@ message_send(int priority, const char *which, const char *text, size_t n)
 	if (n > sizeof(message) - (size_t)head)
 		n = sizeof(message) - (size_t)head;
 	memcpy(message + head, text, n);
-	if (outlet_send(out.outlet, message, (size_t)head + n)) {
-		out.failing = false;
-	} else if (!out.failing) {
-		out.failing = true;
-		log_warn("syslog: lines are lost");
-	}
+	if (!outlet_send(out.outlet, message, (size_t)head + n))
+		loss_tell();
 }
 
 /* A text of several lines, a traceback, is one message if that can be told; else one a line. */
@@ -150,7 +161,7 @@ syslog_out_apply(const struct settings *s)
 		return;
 	prefix_set(s);
 	out.facility = syslog_out_facility(s->syslog_facility);
-	out.failing = false;
+	out.told = 0;
 	out.outlet = outlet_open(s->syslog_addr, SYSLOG_PORT, why, sizeof(why));
 	if (out.outlet != NULL)
 		log_also(syslog_out_error);

@@ -254,6 +254,25 @@ put_pid(struct access_out *o, const struct access_entry *e)
 	print_number(o, (uint64_t)getpid(), 1);
 }
 
+/*
+ * Of W3C's traceparent, "00-TRACE-PARENT-FLAGS": what ties this line to the spans of all servers.
+ * The parent is the caller's span, not ours.
+ */
+static void
+put_trace(struct access_out *o, const struct access_entry *e)
+{
+	const struct http_header *h = entry_header(e, "traceparent", 11);
+	const char *p;
+
+	if (h == NULL || h->value.n < 55 || h->value.p[2] != '-' || h->value.p[35] != '-')
+		return;
+	p = h->value.p + 3;
+	for (size_t i = 0; i < 32; i++)
+		if (!(p[i] >= '0' && p[i] <= '9') && !(p[i] >= 'a' && p[i] <= 'f'))
+			return;
+	print_string(o, p, 32);
+}
+
 static void
 put_id(struct access_out *o, const struct access_entry *e)
 {
@@ -288,6 +307,7 @@ static const struct field {
     {"http.request.header.referer", put_referer},
     {"user.name", put_user},
     {"process.pid", put_pid},
+    {"trace_id", put_trace},
     {"greenicorn.request_id", put_id},
     {"greenicorn.in_flight", put_in_flight},
 };

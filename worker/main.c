@@ -103,6 +103,14 @@ start_log(const struct settings *settings)
 		fatal("capture_output");
 }
 
+/* As gunicorn has it: any way for its lines to go will do. */
+static bool
+access_log_wanted(const struct settings *s)
+{
+	return s->accesslog != NULL || syslog_out_access_wanted(s) || s->logconfig != NULL ||
+	       s->logconfig_dict != NULL || s->logconfig_json != NULL;
+}
+
 static struct access_log *
 start_access_log(const struct settings *settings)
 {
@@ -110,15 +118,16 @@ start_access_log(const struct settings *settings)
 	struct access_log *log;
 	char why[256];
 
-	if (settings->check_config ||
-	    (settings->accesslog == NULL && !syslog_out_access_wanted(settings) &&
-		settings->logconfig == NULL && settings->logconfig_dict == NULL &&
-		settings->logconfig_json == NULL))
+	if (!access_log_wanted(settings))
 		return NULL;
 	format =
 	    access_format_new(settings->access_log_format, settings->script_name, why, sizeof(why));
 	if (format == NULL)
 		fatalx("access_log_format: %s", why);
+	if (settings->check_config) {
+		access_format_free(format);
+		return NULL;
+	}
 	log = access_log_open(settings->accesslog, format,
 	    syslog_out_access_wanted(settings) ? syslog_out_access : NULL);
 	if (log == NULL)

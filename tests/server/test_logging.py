@@ -398,6 +398,19 @@ def test_logconfig_mistakes(serve, settings, error):
     assert "Traceback" not in server.log_text()
 
 
+@pytest.mark.parametrize(
+    "settings, text",
+    [
+        ({"logconfig": "/nonexistent/log.ini"}, "logconfig: no such file"),
+        ({"accesslog": "-", "access_log_format": "%(h"}, "access_log_format: "),
+    ],
+)
+def test_check_config(serve, settings, text):
+    server = serve("logging_app", wait=False, args=["--check-config"], **settings)
+    assert server.process.wait(20 * PATIENCE) == 1
+    assert text in server.log_text()
+
+
 # ---- files ----
 
 

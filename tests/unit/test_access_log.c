@@ -269,21 +269,29 @@ static const struct {
     {STR("\xe2\x82"), "\\ufffd\\ufffd"},
 };
 
+/* A request with this one field. */
 static void
-json_print_agent(struct http_str agent, char *line, size_t size)
+json_print(struct http_header *h, char *line, size_t size)
 {
-	struct http_header h = {STR("user-agent"), agent};
 	struct http_request r = request;
 	struct app_exchange x = exchange;
 	char why[100];
 	struct access_format *f = access_format_new("json", NULL, why, sizeof(why));
 
 	assert_non_null(f);
-	r.headers = &h;
+	r.headers = h;
 	r.nheaders = 1;
 	x.request = &r;
 	line[access_format_print(f, &x, NOW, line, size)] = '\0';
 	access_format_free(f);
+}
+
+static void
+json_print_agent(struct http_str agent, char *line, size_t size)
+{
+	struct http_header h = {STR("user-agent"), agent};
+
+	json_print(&h, line, size);
 }
 
 static void
@@ -299,6 +307,33 @@ test_json_strings(void **state)
 		    texts[i].escaped);
 		if (strstr(line, expected) == NULL)
 			fail_msg("%s is not in %s", expected, line);
+	}
+}
+
+static void
+test_json_trace(void **state)
+{
+	static const struct {
+		struct http_str value;
+		bool good;
+	} rows[] = {
+	    {STR("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), true},
+	    {STR("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0"), false},
+	    {STR("00-4bf92f3577b34da6a3ce929d0e0e473\"-00f067aa0ba902b7-01"), false},
+	    {STR("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"), false},
+	    {STR(""), false},
+	};
+	char line[2000];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct http_header h = {STR("Traceparent"), rows[i].value};
+
+		json_print(&h, line, sizeof(line));
+		assert_int_equal(
+		    strstr(line, "\"trace_id\":\"4bf92f3577b34da6a3ce929d0e0e4736\",") != NULL,
+		    rows[i].good);
+		assert_int_equal(strstr(line, "trace_id") != NULL, rows[i].good);
 	}
 }
 
@@ -439,6 +474,7 @@ main(void)
 	    cmocka_unit_test(test_cut),
 	    cmocka_unit_test(test_json),
 	    cmocka_unit_test(test_json_strings),
+	    cmocka_unit_test(test_json_trace),
 	    cmocka_unit_test(test_json_is_never_cut),
 	    cmocka_unit_test(test_file_is_appended_to_and_reopened),
 	    cmocka_unit_test(test_open_fails),
