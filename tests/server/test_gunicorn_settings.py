@@ -1,4 +1,9 @@
-"""Every setting of gunicorn 26.1: its name, flags, kind and default, and what docs/gunicorn.md says of it."""
+"""Every setting of gunicorn 26.1: its name, flags, kind and default, and what docs/gunicorn.md and docs/migrate.md say."""
+
+import grp
+import os
+import pwd
+import re
 
 import pytest
 
@@ -63,3 +68,27 @@ def test_help_has_every_flag():
     words = set(run("--help", cwd=harness.ROOT).stdout.replace(",", " ").replace("[", " ").split())
     missing = [flag for s in THEIRS for flag in s["cli"] if flag not in words]
     assert missing == []
+
+
+def migrations():
+    """Whatever docs/migrate.md shows of a configuration: texts in back quotes, and whole files."""
+    with open(os.path.join(harness.ROOT, "docs", "migrate.md")) as f:
+        text = f.read()
+    files = re.findall(r"^```libconfig\n(.*?)^```", text, re.M | re.S)
+    return files + re.findall(r"`(\w+ = [^`]*;)`", text)
+
+
+def test_the_configurations_of_migrate_are_understood(tmp_path):
+    texts = migrations()
+    assert len(texts) > 30 and len(texts[0].splitlines()) > 10
+    (tmp_path / "venv").mkdir()
+    mine = {
+        "/srv/shop": str(tmp_path),
+        'user = "www-data"': 'user = "%s"' % pwd.getpwuid(os.geteuid()).pw_name,
+        'group = "www-data"': 'group = "%s"' % grp.getgrgid(os.getegid()).gr_name,
+    }
+    for text in texts:
+        for old, new in mine.items():
+            text = text.replace(old, new)
+        result = run("--print-config", cwd=tmp_path, text=text)
+        assert result.returncode == 0, (text, result.stderr)
