@@ -42,7 +42,7 @@
 enum conn_state { CONN_FRESH, CONN_HEAD, CONN_SERVING, CONN_IDLE, CONN_LINGER, CONN_NSTATES };
 
 struct conn {
-	int fd; /* owned */
+	int fd; /* owned; -1 at the end of one that the application took over */
 	enum conn_state state;
 	bool readable;              /* there may be something to receive */
 	bool hangup;                /* the peer has finished sending */
@@ -129,7 +129,8 @@ conn_close(struct conn *c)
 	TAILQ_REMOVE(&s->lists[c->state], c, link);
 	s->in_flight -= c->state == CONN_SERVING;
 	s->count--;
-	(void)green_fd_close(c->fd);
+	if (c->fd != -1)
+		(void)green_fd_close(c->fd);
 	free(c);
 	s->config.closed(s->config.arg);
 }
@@ -170,6 +171,8 @@ conn_linger(struct conn *c)
 static void
 conn_finish(struct conn *c, enum exchange_end end)
 {
+	if (end == EXCHANGE_GONE)
+		c->fd = c->exchange->input.fd;
 	if (end == EXCHANGE_CLOSE && c->readable) {
 		conn_drop_input(c);
 		if (c->dropped > 0)

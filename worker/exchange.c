@@ -11,6 +11,7 @@
 #include "worker/access_log.h"
 #include "worker/green/executor.h"
 #include "worker/green/green.h"
+#include "worker/http/handover.h"
 #include "worker/in_flight.h"
 
 /* Small, as thousands of requests may be parked at once: heads need not more, bodies get more. */
@@ -210,6 +211,7 @@ exchange_begin(const struct exchange_config *config, struct exchange *x, bool ke
 	x->body.may_continue = may_continue;
 	x->body.arg = &x->response;
 	http_response_begin(&x->response, &x->request, keep_alive);
+	x->app.relay = NULL;
 	x->app.started = green_now();
 	if (config->wants & ACCESS_WANTS_ID)
 		x->app.request_id = request_id(&x->request, x->made_id);
@@ -310,12 +312,15 @@ exchange_serve(struct exchange_pool *pool, struct exchange *x, bool keep_alive)
 
 	exchange_begin(config, x, keep_alive);
 	exchange_run(config, x);
+	http_relay_end(x->app.relay);
 	if (!x->response.finished)
 		(void)http_response_error(
 		    &x->response, x->body.error != 0 ? x->body.error : 500, "");
 	log_length(x);
 	exchange_log(config, x);
 	in_flight_end(ticket);
+	if (x->response.handed_over)
+		return EXCHANGE_GONE;
 	if (x->response.failed)
 		return EXCHANGE_CLOSE;
 	if (x->response.keep_alive &&

@@ -74,6 +74,7 @@ enum exchange_end {
 	EXCHANGE_NEXT,   /* the next request, which may lie in the buffer already */
 	EXCHANGE_CLOSE,  /* nothing is left to receive, or nobody to send to */
 	EXCHANGE_LINGER, /* the client may still be sending: let it read the response */
+	EXCHANGE_GONE,   /* the application has had it; input.fd, unless -1, is to be closed */
 };
 
 /* On a green thread: answer the request that exchange_parse found complete. */

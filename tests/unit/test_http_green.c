@@ -4,11 +4,13 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "tests/unit/green_tasks.h"
 #include "worker/http/body.h"
+#include "worker/http/handover.h"
 #include "worker/http/request.h"
 #include "worker/http/response.h"
 
@@ -244,6 +246,151 @@ test_others_run_beside_a_fast_peer(void **state)
 	close_ends();
 }
 
+/* ---- the application takes the socket ---- */
+
+static void
+expect(int fd, const char *want)
+{
+	char text[256];
+	size_t n = 0;
+	ssize_t got;
+
+	while (n < strlen(want) && (got = recv(fd, text + n, strlen(want) - n, 0)) > 0)
+		n += (size_t)got;
+	assert_int_equal(n, strlen(want));
+	assert_memory_equal(text, want, n);
+}
+
+static void
+expect_end(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, 0), 0);
+}
+
+/* What the connection's owner does, with what the client has sent behind the head. */
+static void
+hand_over(const char *early, const char *status)
+{
+	char buf[64];
+	struct http_input in = {.fd = server, .buf = buf, .size = sizeof(buf), .mark = 4, .pos = 4};
+	struct http_response resp;
+	struct http_relay *relay;
+	int given;
+
+	begin_response(&resp);
+	if (status != NULL)
+		assert_int_equal(http_response_status(&resp, status, strlen(status)), 0);
+	memcpy(buf, "HEAD", 4);
+	memcpy(buf + 4, early, strlen(early));
+	in.len = 4 + strlen(early);
+	given = http_handover_look(server);
+	assert_true(given >= 0);
+	assert_true(fcntl(given, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(http_handover(&resp, &in, given, &relay), 0);
+	assert_int_equal(relay != NULL, *early != '\0');
+	assert_int_equal(in.fd, *early != '\0' ? server : -1);
+	expect(given, early);
+	expect(given, "question");
+	assert_int_equal(send(given, "answer", 6, 0), 6);
+	close(given);
+	http_relay_end(relay);
+	if (in.fd != -1)
+		close(in.fd);
+	http_response_fini(&resp);
+}
+
+static void
+hand_over_at_once(void *arg)
+{
+	(void)arg;
+	hand_over("", NULL);
+}
+
+static void
+hand_over_with_relay(void *arg)
+{
+	(void)arg;
+	hand_over("early ", "101 Switching Protocols");
+}
+
+static void
+ask(void *arg)
+{
+	bool head = arg != NULL;
+
+	assert_int_equal(send(client, "question", 8, 0), 8);
+	if (head)
+		expect(client, "HTTP/1.1 101 Switching Protocols\r\nServer: s\r\nDate: ");
+	while (head) {
+		char end[4];
+
+		assert_int_equal(recv(client, end, 4, MSG_PEEK), 4);
+		if (memcmp(end, "\r\n\r\n", 4) == 0)
+			head = false;
+		assert_int_equal(recv(client, end, head ? 1 : 4, 0), head ? 1 : 4);
+	}
+	expect(client, "answer");
+	expect_end(client);
+}
+
+static void
+test_application_takes_the_socket(void **state)
+{
+	struct task a, b;
+
+	(void)state;
+	connect_ends();
+	task_start(&a, hand_over_at_once, NULL);
+	task_start(&b, ask, NULL);
+	run_all();
+	close(client);
+	connect_ends();
+	task_start(&a, hand_over_with_relay, NULL);
+	task_start(&b, ask, &server);
+	run_all();
+	close(client);
+}
+
+/* It is gone and has left more than a client takes, who stays. */
+static void
+hand_over_to_silence(void *arg)
+{
+	static char part[PART];
+	char buf[8] = "early";
+	struct http_input in = {.fd = server, .buf = buf, .size = sizeof(buf), .len = 5};
+	struct http_response resp;
+	struct http_relay *relay;
+	int given;
+
+	(void)arg;
+	begin_response(&resp);
+	resp.send_timeout = 50 * MS;
+	given = http_handover_look(server);
+	assert_int_equal(http_handover(&resp, &in, given, &relay), 0);
+	for (int idle = 0; idle < 3;) { /* until both buffers are full */
+		idle = send(given, part, PART, MSG_DONTWAIT) == -1 ? idle + 1 : 0;
+		green_sleep_until(green_deadline(10 * MS));
+	}
+	close(given);
+	http_relay_end(relay);
+	close(server);
+	http_response_fini(&resp);
+}
+
+static void
+test_relay_ends_whatever_the_client_does(void **state)
+{
+	struct task a;
+
+	(void)state;
+	connect_ends();
+	task_start(&a, hand_over_to_silence, NULL);
+	run_all();
+	close(client);
+}
+
 int
 main(void)
 {
@@ -251,6 +398,9 @@ main(void)
 	    cmocka_unit_test_setup_teardown(test_response_waits_for_its_reader, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_body_waits_for_its_sender, setup, teardown),
 	    cmocka_unit_test_setup_teardown(test_others_run_beside_a_fast_peer, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_application_takes_the_socket, setup, teardown),
+	    cmocka_unit_test_setup_teardown(
+		test_relay_ends_whatever_the_client_does, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -747,6 +747,70 @@ test_sendfile_of_other_files(void **state)
 	"<html>\n  <head>\n    <title>" phrase "</title>\n  </head>\n  <body>\n    <h1><p>" phrase \
 	"</p></h1>\n    " message "\n  </body>\n</html>\n"
 
+#define STR(text) ((struct http_str){text, sizeof(text) - 1})
+
+static void
+test_early_hints(void **state)
+{
+	static const struct {
+		struct http_str name, value;
+	} bad[] = {
+	    {STR("Li nk"), STR("a")},
+	    {STR(""), STR("a")},
+	    {STR("Link"), STR("a\r\nSet-Cookie: b")},
+	    {STR("Link"), STR("a\0b")},
+	    {STR("Content-Length"), STR("5")},
+	    {STR("transfer-encoding"), STR("chunked")},
+	    {STR("Connection"), STR("close")},
+	    {STR("Upgrade"), STR("h2c")},
+	};
+	struct http_hints hints = {0};
+	struct fixture f;
+
+	(void)state;
+	open_fixture(&f, "GET", 1);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(http_hints_add(&f.resp, &hints, bad[i].name, bad[i].value), -1);
+		assert_non_null(f.resp.error);
+	}
+	assert_int_equal(http_hints_send(&f.resp, &hints), 0);
+	assert_string_equal(received(&f), "HTTP/1.1 103 Early Hints\r\n\r\n");
+	assert_int_equal(
+	    http_hints_add(&f.resp, &hints, STR("Link"), STR(" </a>; rel=preload ")), 0);
+	assert_int_equal(http_hints_add(&f.resp, &hints, STR("X"), STR("")), 0);
+	assert_int_equal(set_status(&f, "200 OK"), 0);
+	assert_int_equal(http_hints_send(&f.resp, &hints), 0); /* the head has not left */
+	assert_string_equal(
+	    received(&f), "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nX: \r\n\r\n");
+	assert_int_equal(http_response_finish(&f.resp), 0);
+	assert_string_equal(received(&f), "HTTP/1.1 200 OK\r\n" OURS "Content-Length: 0\r\n\r\n");
+	assert_int_equal(http_hints_send(&f.resp, &hints), 0);
+	assert_string_equal(received(&f), "");
+	close_fixture(&f);
+	open_fixture(&f, "GET", 0);
+	assert_int_equal(http_hints_send(&f.resp, &hints), 0);
+	assert_string_equal(received(&f), "");
+	free(hints.text);
+	close_fixture(&f);
+}
+
+static void
+test_handed_over(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	open_fixture(&f, "GET", 1);
+	http_response_hand_over(&f.resp);
+	assert_int_equal(http_response_error(&f.resp, 500, ""), 0);
+	assert_int_equal(set_status(&f, "200 OK"), 0);
+	assert_int_equal(write_text(&f, "a"), -1);
+	assert_int_equal(http_response_send_head(&f.resp), -1);
+	assert_string_equal(received(&f), "");
+	assert_false(f.resp.keep_alive);
+	close_fixture(&f);
+}
+
 static void
 test_error(void **state)
 {
@@ -850,6 +914,8 @@ main(void)
 	    cmocka_unit_test(test_sendfile),
 	    cmocka_unit_test(test_sendfile_to_slow_reader),
 	    cmocka_unit_test(test_sendfile_of_other_files),
+	    cmocka_unit_test(test_early_hints),
+	    cmocka_unit_test(test_handed_over),
 	    cmocka_unit_test(test_error),
 	    cmocka_unit_test(test_error_page),
 	    cmocka_unit_test(test_date),

@@ -38,6 +38,7 @@ struct app_exchange {
 	int64_t ran;
 	/* The client's X-Request-ID or one of ours; empty unless the access log wants it. */
 	struct http_str request_id;
+	struct http_relay *relay;       /* of http_handover, for the caller to end */
 	/*
 	 * environ keys that the access log prints (%({NAME}e)s), and room for as
 	 * many values: the backend puts malloc'ed strings there (or leaves NULL), the caller frees.

@@ -152,7 +152,10 @@ static void
 on_edge(evutil_socket_t fd, short what, void *arg)
 {
 	struct fd_entry *e = arg;
-	int events = ((what & EV_READ) ? GREEN_READ : 0) | ((what & EV_WRITE) ? GREEN_WRITE : 0) |
+	/* For a hangup of both directions libevent gives no EV_WRITE: who sends must see it, too.
+	 */
+	int events = ((what & EV_READ) ? GREEN_READ : 0) |
+		     ((what & (EV_WRITE | EV_CLOSED)) ? GREEN_WRITE : 0) |
 		     ((what & EV_CLOSED) ? GREEN_HANGUP : 0);
 
 	wake_waiters(e, events, false);

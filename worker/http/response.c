@@ -58,6 +58,7 @@ http_response_begin(struct http_response *resp, const struct http_request *req, 
 	resp->status = 0;
 	resp->keep_alive = keep_alive && req->keep_alive;
 	resp->head_sent = resp->failed = resp->finished = resp->cut = resp->cut_short = false;
+	resp->handed_over = false;
 	resp->sent = 0;
 	resp->waited = 0;
 	resp->is_head = req->is_head;
@@ -79,22 +80,29 @@ invalid(struct http_response *resp, const char *why)
 	return -1;
 }
 
+/* Room for n bytes more. 0, or -1 with ENOMEM. */
+static int
+text_reserve(char **text, size_t len, size_t *cap, size_t n)
+{
+	size_t more = *cap == 0 ? HEAD_FIRST : *cap;
+	char *p;
+
+	while (more - len < n)
+		more *= 2;
+	p = realloc(*text, more);
+	if (p == NULL)
+		return -1;
+	*text = p;
+	*cap = more;
+	return 0;
+}
+
 static int
 head_reserve(struct http_response *resp, size_t n)
 {
-	size_t cap = resp->head_cap == 0 ? HEAD_FIRST : resp->head_cap;
-	char *head;
-
 	if (resp->head_cap - resp->head_len >= n)
 		return 0;
-	while (cap - resp->head_len < n)
-		cap *= 2;
-	head = realloc(resp->head, cap);
-	if (head == NULL)
-		return -1;
-	resp->head = head;
-	resp->head_cap = cap;
-	return 0;
+	return text_reserve(&resp->head, resp->head_len, &resp->head_cap, n);
 }
 
 /* Room was reserved. */
@@ -206,6 +214,16 @@ take_special(struct http_response *resp, struct http_str name, struct http_str v
 	return 0;
 }
 
+static int
+check_field(struct http_response *resp, struct http_str name, struct http_str value)
+{
+	if (!http_is_token(name.p, name.n))
+		return invalid(resp, "a header's name is not a token");
+	if (!http_chars_all(value.p, value.n, HTTP_CHAR_VALUE))
+		return invalid(resp, "control characters in a header's value");
+	return 0;
+}
+
 int
 http_response_header(
     struct http_response *resp, const char *name, size_t name_n, const char *value, size_t value_n)
@@ -219,10 +237,8 @@ http_response_header(
 	}
 	if (resp->status == 0)
 		return invalid(resp, "a header field before the status");
-	if (!http_is_token(name, name_n))
-		return invalid(resp, "a header's name is not a token");
-	if (!http_chars_all(value, value_n, HTTP_CHAR_VALUE))
-		return invalid(resp, "control characters in a header's value");
+	if (check_field(resp, n, v) == -1)
+		return -1;
 	v = http_str_trim(v);
 	taken = take_special(resp, n, v);
 	if (taken != 0)
@@ -519,6 +535,58 @@ http_response_write(struct http_response *resp, const void *data, size_t n)
 	return send_part(resp, data, n, 0);
 }
 
+int
+http_response_send_head(struct http_response *resp)
+{
+	if (check_usable(resp) == -1)
+		return -1;
+	return resp->head_sent ? 0 : send_part(resp, NULL, 0, 0);
+}
+
+void
+http_response_hand_over(struct http_response *resp)
+{
+	resp->handed_over = resp->failed = true;
+	resp->keep_alive = false;
+	resp->status = 101;
+}
+
+int
+http_hints_add(struct http_response *resp, struct http_hints *hints, struct http_str name,
+    struct http_str value)
+{
+	if (check_field(resp, name, value) == -1)
+		return -1;
+	if (is_hop_by_hop(name) || http_str_is(name, "connection") ||
+	    http_str_is(name, "upgrade") || http_str_is(name, "content-length"))
+		return invalid(resp, "framing fields do not belong into early hints");
+	value = http_str_trim(value);
+	if (text_reserve(&hints->text, hints->n, &hints->cap, name.n + value.n + 4) == -1)
+		return -1;
+	hints->n += (size_t)sprintf(hints->text + hints->n, "%.*s: ", (int)name.n, name.p);
+	memcpy(hints->text + hints->n, value.p, value.n);
+	memcpy(hints->text + hints->n + value.n, "\r\n", 2);
+	hints->n += value.n + 2;
+	return 0;
+}
+
+int
+http_hints_send(struct http_response *resp, struct http_hints *hints)
+{
+	static const char line[] = "HTTP/1.1 103 Early Hints\r\n";
+	struct iovec iov[] = {
+	    {(void *)line, sizeof(line) - 1}, {hints->text, hints->n}, {(void *)"\r\n", 2}};
+	size_t sent;
+
+	if (resp->is_http10 || resp->head_sent || resp->handed_over)
+		return 0;
+	if (resp->failed) {
+		errno = EPIPE;
+		return -1;
+	}
+	return send_all(resp, iov, 3, 0, &sent);
+}
+
 /* read(2) and write, for what sendfile cannot do; count < 0: to the end. */
 static int
 copy_file(struct http_response *resp, int fd, off_t offset, int64_t count)
@@ -658,7 +726,7 @@ http_response_error(struct http_response *resp, int status, const char *message)
 	int line_len, length_len;
 
 	resp->keep_alive = false;
-	if (resp->head_sent)
+	if (resp->head_sent || resp->handed_over)
 		return 0;
 	page_len = http_page(page, phrase, message);
 	line_len = snprintf(line, sizeof(line), "%d %s", status, phrase);

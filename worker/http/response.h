@@ -24,10 +24,11 @@ struct http_response {
 	bool head_sent;
 	bool failed; /* the peer is gone or too slow: further writes fail */
 	bool finished;
-	bool cut;       /* the application wrote more than its Content-Length: dropped */
-	bool cut_short; /* it wrote less: known after http_response_finish */
-	uint64_t sent;  /* body bytes that left, without framing: the access log's %(B)s */
-	int64_t waited; /* ns, for the client to take more: the access log's %(send_time)s */
+	bool handed_over; /* the application has the socket (handover.h): writes fail */
+	bool cut;         /* the application wrote more than its Content-Length: dropped */
+	bool cut_short;   /* it wrote less: known after http_response_finish */
+	uint64_t sent;    /* body bytes that left, without framing: the access log's %(B)s */
+	int64_t waited;   /* ns, for the client to take more: the access log's %(send_time)s */
 
 	/* private */
 	bool is_head, is_http10, is_connect, no_body, chunked, has_date, has_server, has_connection;
@@ -71,6 +72,28 @@ void http_response_length(struct http_response *, int64_t length);
  * dropped. 0; -1 with errno EPIPE, ECONNRESET, ETIMEDOUT, ….
  */
 int http_response_write(struct http_response *, const void *, size_t n);
+
+/* Send the head now. 0 or -1 as for write. */
+int http_response_send_head(struct http_response *);
+
+/* The socket is not ours any more; what the application does with it counts as a 101. */
+void http_response_hand_over(struct http_response *);
+
+/* The fields of a "103 Early Hints" (RFC 8297), as text. All zero to begin with. */
+struct http_hints {
+	char *text; /* owned: the caller frees */
+	size_t n, cap;
+};
+
+/* 0, or -1 with EINVAL and resp->error, or ENOMEM. */
+int http_hints_add(
+    struct http_response *, struct http_hints *, struct http_str name, struct http_str value);
+
+/*
+ * Send it, in front of the response. Nothing is sent to a client of HTTP/1.0, and nothing when the
+ * response's head has left. 0 or -1 as for write.
+ */
+int http_hints_send(struct http_response *, struct http_hints *);
 
 /*
  * The same from a file, by sendfile(2) where that works: count bytes from offset; count < 0:

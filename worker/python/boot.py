@@ -16,6 +16,7 @@ import sys
 import threading
 import traceback
 
+from _greenicorn_connection import end_connection, make_connection  # noqa: F401 - called by the worker
 from _greenicorn_hubs import (  # noqa: F401 - called by the worker
     check_hubs_before_fork,
     finish_hubs,

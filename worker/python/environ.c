@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "worker/app/app.h"
+#include "worker/python/connection.h"
 #include "worker/python/environ_maker.h"
 
 static PyObject *
@@ -220,7 +221,8 @@ put_header(struct environ_maker *maker, PyObject *dict, const struct http_header
 }
 
 PyObject *
-environ_new(struct environ_maker *maker, const struct app_exchange *x, PyObject *input)
+environ_new(struct environ_maker *maker, const struct app_exchange *x, PyObject *input,
+    struct connection *connection)
 {
 	const struct http_request *request = x->request;
 	PyObject *dict = PyDict_Copy(maker->template);
@@ -229,6 +231,8 @@ environ_new(struct environ_maker *maker, const struct app_exchange *x, PyObject 
 	if (dict == NULL)
 		return NULL;
 	if (PyDict_SetItem(dict, maker->keys[KEY_INPUT], input) == -1 ||
+	    PyDict_SetItem(dict, maker->keys[KEY_SOCKET], connection->socket) == -1 ||
+	    PyDict_SetItem(dict, maker->keys[KEY_EARLY_HINTS], connection->hints) == -1 ||
 	    put_line(maker, dict, request) == -1 || put_peer(maker, dict, x) == -1)
 		goto fail;
 	for (i = 0; i < request->nheaders; i++)

@@ -12,9 +12,10 @@
 #include "worker/python/error_stream.h"
 #include "worker/python/file_wrapper.h"
 
-static const char *const key_names[NKEYS] = {"wsgi.input", "wsgi.url_scheme", "REQUEST_METHOD",
-    "QUERY_STRING", "RAW_URI", "SERVER_PROTOCOL", "PATH_INFO", "REMOTE_ADDR", "REMOTE_PORT",
-    "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_COOKIE", "greenicorn.request_id"};
+static const char *const key_names[NKEYS] = {"wsgi.input", "gunicorn.socket", "wsgi.early_hints",
+    "wsgi.url_scheme", "REQUEST_METHOD", "QUERY_STRING", "RAW_URI", "SERVER_PROTOCOL", "PATH_INFO",
+    "REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_COOKIE",
+    "greenicorn.request_id"};
 
 const char *const environ_methods[ENVIRON_METHODS] = {
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"};
@@ -43,6 +44,8 @@ template_fill(PyObject *dict, const struct app_config *config)
 	    {"wsgi.version", Py_BuildValue("(ii)", 1, 0)},
 	    {"wsgi.url_scheme", PyUnicode_InternFromString("http")},
 	    {"wsgi.input", Py_NewRef(Py_None)},
+	    {"gunicorn.socket", Py_NewRef(Py_None)},
+	    {"wsgi.early_hints", Py_NewRef(Py_None)},
 	    {"wsgi.errors", error_stream_new()},
 	    {"wsgi.multithread", PyBool_FromLong(config->multithread)},
 	    {"wsgi.multiprocess", PyBool_FromLong(config->multiprocess)},

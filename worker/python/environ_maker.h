@@ -10,6 +10,8 @@
 /* Keys that requests set, interned once. */
 enum key {
 	KEY_INPUT,
+	KEY_SOCKET,
+	KEY_EARLY_HINTS,
 	KEY_URL_SCHEME,
 	KEY_METHOD,
 	KEY_QUERY,

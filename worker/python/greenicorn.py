@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-__all__ = ["Cancelled", "Handle", "Pool", "Timeout", "current", "sleep", "spawn", "stats"]
+__all__ = ["Cancelled", "Handle", "Pool", "Thread", "Timeout", "current", "sleep", "spawn", "stats"]
 
 _worker = sys.modules.get("_greenicorn")  # the C half, inside a worker (interrupt.c, spawn.c)
 _names = itertools.count(1)
@@ -436,6 +436,33 @@ def _start(handle):
 def spawn(fn, /, *args, **kwargs):
     """Run fn(*args, **kwargs) beside the caller, with a copy of its context variables: a Handle."""
     return _start(Handle(fn, args, kwargs))
+
+
+class Thread(threading.Thread):
+    """A threading.Thread that is a green thread, for libraries that can be told which class to use."""
+
+    _green = None
+
+    def _run_green(self):
+        self._ident = threading.get_ident()
+        self.run()
+
+    def start(self):
+        if self._green is not None:
+            raise RuntimeError("threads can only be started once")
+        self._green = Handle(self._run_green, (), {})
+        self._green.name = self.name
+        _start(self._green)
+        if self.daemon:
+            _unfinished.discard(self._green)
+
+    def join(self, timeout=None):
+        if self._green is None:
+            raise RuntimeError("cannot join thread before it is started")
+        self._green.join(timeout)
+
+    def is_alive(self):
+        return self._green is not None and not self._green.done()
 
 
 def current():

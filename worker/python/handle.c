@@ -8,6 +8,7 @@
 #include "common/contract.h"
 #include "common/log.h"
 #include "common/settings.h"
+#include "worker/python/connection.h"
 #include "worker/python/environ.h"
 #include "worker/python/errors.h"
 #include "worker/python/file_wrapper.h"
@@ -79,7 +80,7 @@ request_failed(struct app_exchange *x, PyObject *input)
 /* Call the application and send what it gives: the error is answered before close() is called. */
 static void
 run(struct app *app, struct app_exchange *x, PyObject *env, PyObject *start_response,
-    PyObject *input)
+    PyObject *input, struct connection *connection)
 {
 	PyObject *args[3] = {NULL, env, start_response}, *result;
 
@@ -87,7 +88,8 @@ run(struct app *app, struct app_exchange *x, PyObject *env, PyObject *start_resp
 	    PyObject_Vectorcall(app->callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 	forked_check();
 	if (result == NULL) {
-		request_failed(x, input);
+		if (!connection_given_up(connection))
+			request_failed(x, input);
 		return;
 	}
 	if (respond(x->response, start_response, result) == -1)
@@ -103,15 +105,18 @@ exchange_run(struct app *app, struct app_exchange *x)
 {
 	PyObject *input = input_new(x->body, x->fd), *env = NULL;
 	PyObject *start_response = start_response_new(x->response), *request = NULL;
+	struct connection *connection = NULL;
 	bool failed = input == NULL || start_response == NULL;
 
 	serving_begin(x);
 	if (!failed && hooks_around_requests())
 		request = hooks_before(x, input, &failed);
 	if (!failed)
-		env = environ_new(app->environ, x, input);
+		connection = connection_begin(x, input, start_response);
+	if (connection != NULL)
+		env = environ_new(app->environ, x, input, connection);
 	if (env != NULL)
-		run(app, x, env, start_response, input);
+		run(app, x, env, start_response, input, connection);
 	else
 		request_failed(x, input);
 	if (request != NULL)
@@ -124,6 +129,8 @@ exchange_run(struct app *app, struct app_exchange *x)
 	if (env != NULL && x->nlog > 0)
 		environ_log(env, x);
 	Py_XDECREF(env);
+	if (connection != NULL)
+		connection_end(connection);
 	Py_XDECREF(start_response);
 	Py_XDECREF(input);
 	serving_end();
@@ -179,7 +186,7 @@ static int
 types_ready(void)
 {
 	if (input_type_ready() == -1 || start_response_type_ready() == -1 ||
-	    file_wrapper_type_ready() == -1)
+	    file_wrapper_type_ready() == -1 || connection_type_ready() == -1)
 		return -1;
 	return respond_init();
 }

@@ -387,6 +387,12 @@ input_new(struct http_body *body, int fd)
 	return (PyObject *)in;
 }
 
+struct gate *
+input_gate(PyObject *self)
+{
+	return &((struct input *)self)->gate;
+}
+
 bool
 input_failed(PyObject *self)
 {

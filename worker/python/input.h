@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+struct gate;
 struct http_body;
 
 /* Prepare the type. 0 or -1 with an exception. */
@@ -14,6 +15,9 @@ int input_type_ready(void);
 
 /* A new reference, or NULL with an exception. */
 PyObject *input_new(struct http_body *, int fd);
+
+/* For who must keep others from reading meanwhile: see gate.h. */
+struct gate *input_gate(PyObject *);
 
 /* Whether a read has failed: the client is gone, too slow, or its framing broken. */
 bool input_failed(PyObject *);

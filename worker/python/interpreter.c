@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "worker/app/app.h"
 #include "worker/python/boot_source.h"
+#include "worker/python/connection_source.h"
 #include "worker/python/errors.h"
 #include "worker/python/greenicorn_source.h"
 #include "worker/python/hubs_source.h"
@@ -131,12 +132,21 @@ interpreter_import(const char *name, const char *file, const char *source, PyMet
 static int
 boot_import(void)
 {
-	PyObject *module =
-	    interpreter_import("_greenicorn_hubs", "<greenicorn hubs>", hubs_source, NULL);
+	static const struct {
+		const char *name, *file, *source;
+	} parts[] = {
+	    {"_greenicorn_hubs", "<greenicorn hubs>", hubs_source},
+	    {"_greenicorn_connection", "<greenicorn connection>", connection_source},
+	};
 
-	if (module == NULL)
-		return -1;
-	Py_DECREF(module); /* boot.py imports it */
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		PyObject *module =
+		    interpreter_import(parts[i].name, parts[i].file, parts[i].source, NULL);
+
+		if (module == NULL)
+			return -1;
+		Py_DECREF(module); /* boot.py imports it */
+	}
 	boot = interpreter_import("_greenicorn", "<greenicorn>", boot_source, NULL);
 	return boot == NULL ? -1 : 0;
 }

@@ -101,8 +101,10 @@ respond_each(struct http_response *response, PyObject *start_response, PyObject 
 		return -1;
 	while (!gone && (data = PyIter_Next(iterator)) != NULL) {
 		forked_check();
-		if (check_bytes(data) == 0 && PyBytes_GET_SIZE(data) > 0 &&
-		    check_started(response) == 0)
+		if (response->handed_over)
+			; /* the iterable itself may be what uses the socket */
+		else if (check_bytes(data) == 0 && PyBytes_GET_SIZE(data) > 0 &&
+			 check_started(response) == 0)
 			gone = send_part(response, start_response, data, false);
 		Py_DECREF(data);
 		if (PyErr_Occurred())
@@ -112,7 +114,7 @@ respond_each(struct http_response *response, PyObject *start_response, PyObject 
 	forked_check();
 	if (PyErr_Occurred())
 		return -1;
-	if (gone)
+	if (gone || response->handed_over)
 		return 0;
 	if (check_started(response) == -1)
 		return -1;
@@ -151,6 +153,9 @@ respond(struct http_response *response, PyObject *start_response, PyObject *resu
 	struct file_part part;
 	int code;
 
+	/* A generator may be in the middle of what it does with the socket. */
+	if (response->handed_over && !PyIter_Check(result))
+		return 0;
 	if (PyList_CheckExact(result) || PyTuple_CheckExact(result)) {
 		if (PySequence_Fast_GET_SIZE(result) > 1)
 			return respond_each(response, start_response, result);

@@ -22,9 +22,8 @@ struct write {
 
 static PyTypeObject start_response_type, write_type;
 
-/* A str whose characters are bytes, as PEP 3333 wants them: a view. 0 or -1. */
-static int
-native_string(PyObject *value, const char *what, const char **p, size_t *n)
+int
+start_response_text(PyObject *value, const char *what, struct http_str *s)
 {
 	if (!PyUnicode_Check(value)) {
 		PyErr_Format(PyExc_TypeError, "%s must be str, not %.200s: %R", what,
@@ -39,8 +38,8 @@ native_string(PyObject *value, const char *what, const char **p, size_t *n)
 		PyErr_Format(PyExc_ValueError, "%s has characters beyond latin-1: %R", what, value);
 		return -1;
 	}
-	*p = (const char *)PyUnicode_1BYTE_DATA(value);
-	*n = PyUnicode_GET_LENGTH(value);
+	s->p = (const char *)PyUnicode_1BYTE_DATA(value);
+	s->n = (size_t)PyUnicode_GET_LENGTH(value);
 	return 0;
 }
 
@@ -60,12 +59,11 @@ refuse(const struct http_response *response, PyObject *value)
 static int
 set_status(struct http_response *response, PyObject *status)
 {
-	const char *p;
-	size_t n;
+	struct http_str text;
 
-	if (native_string(status, "status", &p, &n) == -1)
+	if (start_response_text(status, "status", &text) == -1)
 		return -1;
-	if (http_response_status(response, p, n) == 0)
+	if (http_response_status(response, text.p, text.n) == 0)
 		return 0;
 	refuse(response, status);
 	return -1;
@@ -75,8 +73,7 @@ static int
 set_header(struct http_response *response, PyObject *header)
 {
 	PyObject *pair = header;
-	const char *name, *value;
-	size_t name_n, value_n;
+	struct http_str name, value;
 	int result = -1;
 
 	if (PyTuple_CheckExact(header))
@@ -88,11 +85,10 @@ set_header(struct http_response *response, PyObject *header)
 		    PyExc_ValueError, "a header must be a (name, value) tuple: %R", header);
 		goto out;
 	}
-	if (native_string(PySequence_Fast_GET_ITEM(pair, 0), "header name", &name, &name_n) == -1 ||
-	    native_string(PySequence_Fast_GET_ITEM(pair, 1), "header value", &value, &value_n) ==
-		-1)
+	if (start_response_text(PySequence_Fast_GET_ITEM(pair, 0), "header name", &name) == -1 ||
+	    start_response_text(PySequence_Fast_GET_ITEM(pair, 1), "header value", &value) == -1)
 		goto out;
-	result = http_response_header(response, name, name_n, value, value_n);
+	result = http_response_header(response, name.p, name.n, value.p, value.n);
 	if (result == -1)
 		refuse(response, header);
 out:
@@ -297,6 +293,12 @@ start_response_new(struct http_response *response)
 	self->response = response;
 	self->gate = (struct gate){.open = true};
 	return (PyObject *)self;
+}
+
+struct gate *
+start_response_gate(PyObject *self)
+{
+	return &((struct start_response *)self)->gate;
 }
 
 void

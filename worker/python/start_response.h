@@ -7,6 +7,8 @@
 
 #include "worker/http/response.h"
 
+struct gate;
+
 /* Prepare the types. 0 or -1 with an exception. */
 int start_response_type_ready(void);
 
@@ -19,6 +21,12 @@ PyObject *start_response_new(struct http_response *);
  */
 void start_response_take(PyObject *);
 void start_response_give(PyObject *);
+
+/* For who must keep others from sending meanwhile: see gate.h. */
+struct gate *start_response_gate(PyObject *);
+
+/* A str whose characters are bytes, as PEP 3333 wants them: a view. 0, or -1 with an exception. */
+int start_response_text(PyObject *, const char *what, struct http_str *);
 
 /* The request is over: later calls raise ValueError. */
 void start_response_detach(PyObject *);
