@@ -8,6 +8,7 @@
 
 #include "common/address.h"
 #include "common/outlet.h"
+#include "common/networks.h"
 #include "common/privs.h"
 #include "common/refuse.h"
 #include "common/settings_table.h"
@@ -81,6 +82,16 @@ check_access_log_format(const struct settings *s, struct settings_error *error)
 }
 
 static int
+check_proxies(const struct settings *s, struct settings_error *error)
+{
+	char why[256];
+
+	if (networks_parse(NULL, &s->forwarded_allow_ips, why, sizeof(why)) == -1)
+		return refuse_value(s, "forwarded_allow_ips", why, error);
+	return 0;
+}
+
+static int
 check_logging(const struct settings *s, struct settings_error *error)
 {
 	char why[256];
@@ -138,7 +149,8 @@ settings_check(const struct settings *s, struct settings_error *error)
 	if (check_refused(s, error) == -1 || check_bind(s, error) == -1 ||
 	    check_accounts(s, error) == -1 || check_raw_env(s, error) == -1 ||
 	    check_worker_class(s, error) == -1 || check_access_log_format(s, error) == -1 ||
-	    check_logging(s, error) == -1 || check_directory(s, "chdir", s->chdir, error) == -1 ||
+	    check_proxies(s, error) == -1 || check_logging(s, error) == -1 ||
+	    check_directory(s, "chdir", s->chdir, error) == -1 ||
 	    check_directory(s, "virtualenv", s->virtualenv, error) == -1)
 		return -1;
 	return 0;

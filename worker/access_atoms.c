@@ -147,12 +147,12 @@ static void
 put_path(struct access_out *o, const struct access_item *item, const struct access_entry *e)
 {
 	struct http_str path = e->exchange->request->path;
-	size_t skip = strlen(e->script_name);
+	struct http_str skip = e->exchange->script_name;
 
 	(void)item;
-	if (skip <= path.n && memcmp(path.p, e->script_name, skip) == 0) {
-		path.p += skip;
-		path.n -= skip;
+	if (skip.n > 0 && skip.n <= path.n && memcmp(path.p, skip.p, skip.n) == 0) {
+		path.p += skip.n;
+		path.n -= skip.n;
 	}
 	for (size_t i = 0; i < path.n; i++) {
 		char c = path.p[i];

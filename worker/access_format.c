@@ -16,7 +16,6 @@ struct access_format {
 	size_t nitems;
 	char **names; /* owned, the strings are the items' */
 	size_t nnames;
-	char *script_name; /* owned */
 };
 
 static struct access_item *
@@ -126,15 +125,14 @@ format_compile(struct access_format *f, const char *p, char *why, size_t why_siz
 }
 
 struct access_format *
-access_format_new(const char *format, const char *script_name, char *why, size_t why_size)
+access_format_new(const char *format, char *why, size_t why_size)
 {
 	struct access_format *f = calloc(1, sizeof(*f));
 
 	snprintf(why, why_size, "out of memory");
 	if (f == NULL)
 		return NULL;
-	f->script_name = strdup(script_name != NULL ? script_name : "");
-	if (f->script_name == NULL || format_compile(f, format, why, why_size) == -1) {
+	if (format_compile(f, format, why, why_size) == -1) {
 		access_format_free(f);
 		return NULL;
 	}
@@ -150,7 +148,6 @@ access_format_free(struct access_format *f)
 		free(f->items[i].text);
 	free(f->items);
 	free(f->names);
-	free(f->script_name);
 	free(f);
 }
 
@@ -161,7 +158,6 @@ access_format_print(const struct access_format *f, const struct app_exchange *ex
 	struct access_entry e = {
 	    .exchange = exchange,
 	    .took = now > exchange->started ? now - exchange->started : 0,
-	    .script_name = f->script_name,
 	};
 	struct access_out o = {.p = buf, .end = buf + size - 1};
 

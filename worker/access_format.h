@@ -15,12 +15,10 @@
 struct access_format;
 
 /*
- * Compile. script_name is cut off the path that %(U)s prints; NULL: "". An atom
- * that does not exist prints "-", as gunicorn's. NULL when the notation itself is
+ * Compile. An atom that does not exist prints "-", as gunicorn's. NULL when the notation itself is
  * broken, with the reason in why, or when memory is gone.
  */
-struct access_format *access_format_new(
-    const char *format, const char *script_name, char *why, size_t why_size);
+struct access_format *access_format_new(const char *format, char *why, size_t why_size);
 void access_format_free(struct access_format *);
 
 /*

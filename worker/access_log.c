@@ -148,11 +148,10 @@ access_log_write(struct access_log *log, const char *line, size_t n)
 }
 
 int
-access_log_divert(struct access_log *log, const char *format, const char *script_name,
-    void (*to)(const char *, size_t))
+access_log_divert(struct access_log *log, const char *format, void (*to)(const char *, size_t))
 {
 	char why[256];
-	struct access_format *f = access_format_new(format, script_name, why, sizeof(why));
+	struct access_format *f = access_format_new(format, why, sizeof(why));
 
 	if (f == NULL)
 		return -1;

@@ -41,8 +41,8 @@ void access_log_write(struct access_log *, const char *line, size_t n);
  * From now on tell to of each request, in that format, and write only what access_log_write brings.
  * Before the first request. 0, or -1 when memory is gone or the format is broken.
  */
-int access_log_divert(struct access_log *, const char *format, const char *script_name,
-    void (*to)(const char *line, size_t n));
+int access_log_divert(
+    struct access_log *, const char *format, void (*to)(const char *line, size_t n));
 
 /* SIGUSR1: open the path again. 0, or -1 with errno and the old file kept. */
 int access_log_reopen(struct access_log *);

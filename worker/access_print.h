@@ -20,7 +20,6 @@ struct access_out {
 struct access_entry {
 	const struct app_exchange *exchange;
 	int64_t took; /* ns, from the complete head */
-	const char *script_name;
 };
 
 void print_bytes(struct access_out *, const char *, size_t);

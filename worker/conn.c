@@ -47,6 +47,7 @@ struct conn {
 	bool readable;              /* there may be something to receive */
 	bool hangup;                /* the peer has finished sending */
 	bool closing;               /* no request after those that have arrived */
+	bool trusted;               /* the peer is a proxy of ours: see forwarded.h */
 	unsigned dropped;           /* bytes, while lingering */
 	struct conns *conns;        /* borrowed */
 	const struct listener *via; /* borrowed */
@@ -66,6 +67,7 @@ struct conns {
 	int64_t timeouts[CONN_NSTATES]; /* ns; -1: none */
 	struct event *timer;            /* owned */
 	int64_t armed;                  /* when the timer fires; GREEN_NEVER: it is off */
+	size_t script_name_n;
 	size_t count, in_flight;
 	uint64_t begun, served; /* requests */
 	bool draining;
@@ -199,14 +201,44 @@ conn_refuse(struct conn *c, int status)
 
 /* ---- requests ---- */
 
+/* Who the request is from, and below what path the application is mounted. */
+static void
+conn_describe(const struct conn *c)
+{
+	const struct conns *s = c->conns;
+	struct exchange *x = c->exchange;
+	const struct forwarded_view *view = &x->forwarded;
+	bool told = view->client.addr[0] != '\0';
+
+	x->peer = (struct app_peer){
+	    .remote_addr = told ? view->client.addr : c->addr,
+	    .remote_port = told ? view->client.port : c->port,
+	    .server_name = c->via->server_name,
+	    .server_port = c->via->server_port,
+	    .scheme = view->scheme != NULL ? view->scheme : "http",
+	};
+	x->app.script_name = view->script_name;
+	if (view->script_name.n == 0)
+		x->app.script_name = (struct http_str){s->config.script_name, s->script_name_n};
+}
+
 /* 1: a request is ready to be served. 0: bytes are missing. -1: refused, c may be gone. */
 static int
 conn_parse(struct conn *c)
 {
-	int rc = exchange_parse(&c->conns->pool, c->exchange);
+	struct exchange *x = c->exchange;
+	int rc = exchange_parse(&c->conns->pool, x);
 
-	if (rc >= 0)
-		return rc;
+	if (rc == 0)
+		return 0;
+	if (rc > 0) {
+		rc = -forwarded_read(
+		    c->conns->config.forwarded, &x->request, c->trusted, &x->forwarded);
+		if (rc == 0) {
+			conn_describe(c);
+			return 1;
+		}
+	}
 	log_warnx("Invalid request from ip=%s: %s", c->addr, exchange_error(c->exchange, -rc));
 	conn_refuse(c, -rc);
 	return -1;
@@ -235,13 +267,6 @@ conn_serve(struct conn *c)
 
 	if (++s->begun == s->config.max_requests)
 		s->config.used_up(s->config.arg);
-	c->exchange->peer = (struct app_peer){
-	    .remote_addr = c->addr,
-	    .remote_port = c->port,
-	    .server_name = c->via->server_name,
-	    .server_port = c->via->server_port,
-	    .scheme = "http",
-	};
 	end = exchange_serve(&s->pool, c->exchange, conn_keeps(c));
 	s->served++;
 	return end;
@@ -434,6 +459,7 @@ conns_new(struct event_base *base, const struct conns_config *config)
 	if (s == NULL)
 		return NULL;
 	s->config = *config;
+	s->script_name_n = strlen(config->script_name);
 	s->pool.config = config->exchange;
 	for (int i = 0; i < CONN_NSTATES; i++)
 		TAILQ_INIT(&s->lists[i]);
@@ -492,6 +518,7 @@ conns_add(struct conns *s, int fd, const struct listener *via, const struct addr
 	c->fd = fd;
 	c->conns = s;
 	c->via = via;
+	c->trusted = forwarded_trusts(s->config.forwarded, &peer->any.sa);
 	conn_name_peer(c, peer);
 	s->count++;
 	c->state = CONN_FRESH;

@@ -18,6 +18,8 @@ struct event_base;
 
 struct conns_config {
 	struct exchange_config exchange;
+	const struct forwarded *forwarded; /* borrowed */
+	const char *script_name;           /* SCRIPT_NAME, borrowed */
 	int64_t keepalive;      /* ns between two requests; 0: one request a connection */
 	int64_t header_timeout; /* ns from the first byte of a head to its last */
 	uint64_t max_requests;  /* requests after which used_up is called; 0: never */

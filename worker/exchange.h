@@ -11,6 +11,7 @@
 
 #include "common/worker_class.h"
 #include "worker/app/app.h"
+#include "worker/forwarded.h"
 #include "worker/http/body.h"
 #include "worker/http/request.h"
 #include "worker/http/response.h"
@@ -43,7 +44,8 @@ struct exchange {
 	struct http_input input;
 	struct http_body body;
 	struct http_response response;
-	struct app_peer peer; /* for the caller to fill in */
+	struct app_peer peer;            /* for the caller to fill in */
+	struct forwarded_view forwarded; /* likewise */
 	struct app_exchange app;
 	char made_id[REQUEST_ID_SIZE]; /* what app.request_id may point to */
 };

@@ -120,8 +120,7 @@ start_access_log(const struct settings *settings)
 
 	if (!access_log_wanted(settings))
 		return NULL;
-	format =
-	    access_format_new(settings->access_log_format, settings->script_name, why, sizeof(why));
+	format = access_format_new(settings->access_log_format, why, sizeof(why));
 	if (format == NULL)
 		fatalx("access_log_format: %s", why);
 	if (settings->check_config) {

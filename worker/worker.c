@@ -37,6 +37,7 @@
 #include "worker/crowd.h"
 #include "worker/green/executor.h"
 #include "worker/green/green.h"
+#include "worker/forwarded.h"
 #include "worker/in_flight.h"
 #include "worker/recycle.h"
 #include "worker/title.h"
@@ -66,6 +67,7 @@ struct worker {
 	enum worker_kind kind;
 	int exit_code;
 
+	struct forwarded *forwarded; /* owned */
 	struct acceptors *acceptors;
 	bool retiring; /* the master was asked for a successor */
 	int64_t serving_since;
@@ -583,6 +585,8 @@ worker_open(struct worker *w)
 		    .wants = access_log_wants(w->contract->access_log),
 		    .kind = w->kind,
 		},
+	    .forwarded = w->forwarded,
+	    .script_name = settings->script_name != NULL ? settings->script_name : "",
 	    .keepalive = w->kind == WORKER_SYNC ? 0 : settings->keepalive * NS_PER_SEC,
 	    .header_timeout = settings->header_timeout * NS_PER_SEC,
 	    .max_requests = recycle_requests(settings),
@@ -764,6 +768,8 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 	    .arg = w,
 	};
 
+	char why[512];
+
 	w->contract = contract;
 	w->ops = app_backends[0];
 	w->state = WORKER_LOADING;
@@ -776,6 +782,9 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 	if (access_log_wants(contract->access_log) & ACCESS_WANTS_RUN_TIME)
 		green_account();
 	executor_open(w);
+	w->forwarded = forwarded_new(&contract->settings, why, sizeof(why));
+	if (w->forwarded == NULL)
+		fatalx("forwarded_allow_ips: %s", why);
 	watchdog_start(w);
 	w->acceptors = acceptors_new(w->base, contract, on_connection, w);
 	if (w->acceptors == NULL || events_new(w) == -1 || signals_catch(w) == -1 ||
@@ -798,6 +807,7 @@ worker_fini(struct worker *w)
 	green_fini();
 	signals_release();
 	conns_free(w->conns);
+	forwarded_free(w->forwarded);
 	acceptors_free(w->acceptors);
 	event_drop(w->heartbeat);
 	event_drop(w->limit);

@@ -299,7 +299,7 @@ def test_script_name(serve, folder):
         assert (environ["SCRIPT_NAME"], environ["PATH_INFO"], environ["RAW_URI"]) == ("/shop", info, target)
     for target in ("/", "/shopping", "/other/shop"):
         assert server.get(target).status == 500
-    server.wait_log("does not start with SCRIPT_NAME /shop")
+    server.wait_log("does not start with SCRIPT_NAME '/shop'")
 
 
 def test_multiprocess(serve, folder):

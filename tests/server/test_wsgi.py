@@ -406,7 +406,7 @@ def test_mistakes_are_a_500_with_a_traceback(cases, case, error):
     "case",
     "status int,status bytes,status short,status crlf,status wide,headers none,headers int,header three,header int,"
     "name bytes,name space,name colon,name empty,value int,value bytes,value none,value lf,value cr,value nul,value wide,"
-    "hop by hop,length word,length negative".split(","),
+    "length word,length negative".split(","),
 )
 def test_what_start_response_refuses(cases, case):
     target = "/bad_start?" + case.replace(" ", "+")
@@ -414,6 +414,18 @@ def test_what_start_response_refuses(cases, case):
     assert answer.status == 500
     assert b"Evil" not in answer.body and "X-Evil" not in answer.headers
     wait_log(cases, "Error handling request GET " + target)
+
+
+def test_hop_by_hop_fields_are_left_out(cases):
+    for _ in range(2):
+        with cases.connect() as c:
+            c.get("/hop")
+            response = c.response()
+            assert (response.status, response.body) == (200, b"ok")
+            assert response.header("Keep-Alive") is None and response.header("Transfer-Encoding") is None
+            c.get("/hop")
+            assert c.response().status == 200
+    assert cases.log_text().count("the application's Keep-Alive fields are left out") == 1
 
 
 def test_latin1_in_the_head(cases):

@@ -63,6 +63,7 @@ static struct app_exchange exchange = {
     .body = &body,
     .response = &response,
     .peer = &peer,
+    .script_name = STR("/app"),
     .started = 1000000000,
     .complete = 999000000,
     .arrived = 700000000,
@@ -117,8 +118,7 @@ test_atoms(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct access_format *f =
-		    access_format_new(cases[i].format, "/app", why, sizeof(why));
+		struct access_format *f = access_format_new(cases[i].format, why, sizeof(why));
 		size_t n;
 
 		if (f == NULL)
@@ -134,7 +134,7 @@ static void
 assert_matches(const char *format, const char *pattern)
 {
 	char why[100], line[2000];
-	struct access_format *f = access_format_new(format, NULL, why, sizeof(why));
+	struct access_format *f = access_format_new(format, why, sizeof(why));
 	regex_t regex;
 
 	assert_non_null(f);
@@ -165,7 +165,7 @@ test_without_request(void **state)
 
 	(void)state;
 	x.request = &none;
-	f = access_format_new("%(u)s %(f)s %(a)s %(q)s|", "/longer", why, sizeof(why));
+	f = access_format_new("%(u)s %(f)s %(a)s %(q)s|", why, sizeof(why));
 	assert_non_null(f);
 	line[access_format_print(f, &x, 0, line, sizeof(line))] = '\0';
 	assert_string_equal(line, "- - - |\n");
@@ -182,7 +182,7 @@ test_broken_formats(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
 		why[0] = '\0';
-		assert_null(access_format_new(formats[i], NULL, why, sizeof(why)));
+		assert_null(access_format_new(formats[i], why, sizeof(why)));
 		assert_non_null(strstr(why, "\"%"));
 	}
 }
@@ -193,7 +193,7 @@ test_names(void **state)
 	char why[100];
 	size_t n;
 	struct access_format *f =
-	    access_format_new("%({A}e)s %({B}i)s %({wsgi.x}e)s", NULL, why, sizeof(why));
+	    access_format_new("%({A}e)s %({B}i)s %({wsgi.x}e)s", why, sizeof(why));
 	char *const *got;
 
 	(void)state;
@@ -210,8 +210,7 @@ static void
 test_cut(void **state)
 {
 	char why[100], line[64];
-	struct access_format *f =
-	    access_format_new("%(r)s \"%(a)s\" %(D)s", NULL, why, sizeof(why));
+	struct access_format *f = access_format_new("%(r)s \"%(a)s\" %(D)s", why, sizeof(why));
 
 	(void)state;
 	assert_non_null(f);
@@ -276,7 +275,7 @@ json_print(struct http_header *h, char *line, size_t size)
 	struct http_request r = request;
 	struct app_exchange x = exchange;
 	char why[100];
-	struct access_format *f = access_format_new("json", NULL, why, sizeof(why));
+	struct access_format *f = access_format_new("json", why, sizeof(why));
 
 	assert_non_null(f);
 	r.headers = h;
@@ -406,7 +405,7 @@ static struct access_log *
 log_new(const char *name)
 {
 	char why[100];
-	struct access_format *f = access_format_new("%(s)s %(b)s", NULL, why, sizeof(why));
+	struct access_format *f = access_format_new("%(s)s %(b)s", why, sizeof(why));
 	struct access_log *log;
 
 	assert_non_null(f);

@@ -279,14 +279,13 @@ test_refused(void **state)
 #define BAD(name, value) {name, sizeof(name) - 1, value, sizeof(value) - 1}
 	    BAD("", "a"), BAD("A:", "a"), BAD("A B", "a"), BAD("A\r\nB", "a"), BAD("A\0", "a"),
 	    BAD("\xe9", "a"), BAD("A", "a\r\nB: c"), BAD("A", "a\n"), BAD("A", "\r"),
-	    BAD("A", "a\0b"), BAD("A", "\x01"), BAD("A", "\x7f"),
-	    BAD("Transfer-Encoding", "chunked"), BAD("keep-alive", "1"), BAD("TE", "a"),
-	    BAD("Trailer", "a"), BAD("Trailers", "a"), BAD("Proxy-Authenticate", "a"),
-	    BAD("Proxy-Authorization", "a"), BAD("Content-Length", ""), BAD("Content-Length", "-1"),
-	    BAD("Content-Length", "+1"), BAD("Content-Length", "1 1"),
+	    BAD("A", "a\0b"), BAD("A", "\x01"), BAD("A", "\x7f"), BAD("Content-Length", ""),
+	    BAD("Content-Length", "-1"), BAD("Content-Length", "+1"), BAD("Content-Length", "1 1"),
 	    BAD("Content-Length", "1, 1"), BAD("Content-Length", "a"),
 	    BAD("Content-Length", "9223372036854775808"), BAD("Content-Length", "4"), /* after 5 */
 	};
+	static const char *const left_out[] = {"Transfer-Encoding", "keep-alive", "TE", "Trailer",
+	    "Trailers", "Proxy-Authenticate", "Proxy-Authorization"};
 	static const char *const statuses[] = {"", "20", "2000 OK", "200OK", "abc OK", "099 OK",
 	    "-20 OK", " 200 OK", "200\tOK", "200 O\r\nK", "200 OK\n", "200 \x01"};
 	struct fixture f;
@@ -313,6 +312,8 @@ test_refused(void **state)
 		    errno != EINVAL || f.resp.error == NULL)
 			fail_msg("field \"%s: %s\" was taken", fields[i].name, fields[i].value);
 	}
+	for (size_t i = 0; i < sizeof(left_out) / sizeof(left_out[0]); i++)
+		assert_int_equal(set_header(&f, left_out[i], "chunked"), 1);
 	assert_int_equal(write_text(&f, "hello"), 0);
 	assert_int_equal(http_response_finish(&f.resp), 0);
 	assert_string_equal(

@@ -30,6 +30,7 @@ struct app_exchange {
 	struct http_body *body;         /* borrowed */
 	struct http_response *response; /* borrowed */
 	const struct app_peer *peer;    /* borrowed */
+	struct http_str script_name;    /* SCRIPT_NAME: the setting's, or a trusted proxy's */
 	int fd;                         /* the connection's socket, borrowed */
 	int64_t started;                /* green_now() when a green thread began to answer */
 	/* When its head began to arrive and was complete: 0 unless the access log wants them. */
@@ -38,7 +39,7 @@ struct app_exchange {
 	int64_t ran;
 	/* The client's X-Request-ID or one of ours; empty unless the access log wants it. */
 	struct http_str request_id;
-	struct http_relay *relay;       /* of http_handover, for the caller to end */
+	struct http_relay *relay; /* of http_handover, for the caller to end */
 	/*
 	 * environ keys that the access log prints (%({NAME}e)s), and room for as
 	 * many values: the backend puts malloc'ed strings there (or leaves NULL), the caller frees.
@@ -62,8 +63,8 @@ struct app_access_log {
 	/* A line that somebody else has made, with its "\n". */
 	void (*write)(struct access_log *, const char *line, size_t n);
 	/* From now on tell to of each request, in that format, instead of writing. 0 or -1. */
-	int (*divert)(struct access_log *, const char *format, const char *script_name,
-	    void (*to)(const char *line, size_t n));
+	int (*divert)(
+	    struct access_log *, const char *format, void (*to)(const char *line, size_t n));
 };
 
 struct app_config {

@@ -195,23 +195,25 @@ is_hop_by_hop(struct http_str name)
 	return false;
 }
 
-/* Fields that are not just text: 1 when taken, 0 when to be put into the head, or -1. */
-static int
+enum take { TAKE_REFUSED = -1, TAKE_PUT, TAKE_DONE, TAKE_LEFT_OUT };
+
+/* Fields that are not just text. */
+static enum take
 take_special(struct http_response *resp, struct http_str name, struct http_str value)
 {
 	if (name.n == 14 && http_str_is(name, "content-length"))
-		return take_length(resp, value) == -1 ? -1 : 1;
+		return take_length(resp, value) == -1 ? TAKE_REFUSED : TAKE_DONE;
 	if (name.n == 10 && http_str_is(name, "connection")) {
 		take_connection(resp, value);
-		return 1;
+		return TAKE_DONE;
 	}
 	if (is_hop_by_hop(name))
-		return invalid(resp, "hop-by-hop fields are the server's");
+		return TAKE_LEFT_OUT;
 	if (name.n == 4 && http_str_is(name, "date"))
 		resp->has_date = true;
 	else if (name.n == 6 && http_str_is(name, "server"))
 		resp->has_server = true;
-	return 0;
+	return TAKE_PUT;
 }
 
 static int
@@ -229,7 +231,7 @@ http_response_header(
     struct http_response *resp, const char *name, size_t name_n, const char *value, size_t value_n)
 {
 	struct http_str n = {name, name_n}, v = {value, value_n};
-	int taken;
+	enum take taken;
 
 	if (resp->head_sent) {
 		errno = EALREADY;
@@ -241,8 +243,8 @@ http_response_header(
 		return -1;
 	v = http_str_trim(v);
 	taken = take_special(resp, n, v);
-	if (taken != 0)
-		return taken == -1 ? -1 : 0;
+	if (taken != TAKE_PUT)
+		return taken == TAKE_REFUSED ? -1 : taken == TAKE_LEFT_OUT;
 	if (head_reserve(resp, name_n + v.n + 4) == -1)
 		return -1;
 	head_put(resp, name, name_n);

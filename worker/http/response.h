@@ -56,9 +56,9 @@ int http_response_status(struct http_response *, const char *status, size_t n);
 
 /*
  * One header field. Content-Length is taken as framing; Connection: close is
- * obeyed; Server and Date of the application win over ours. 0; -1 with EINVAL and
- * resp->error: not a token, CR, LF or NUL in the value, a hop-by-hop field (PEP 3333) other than
- * Connection and Upgrade, a Content-Length that is no number or contradicts; ENOMEM.
+ * obeyed; Server and Date of the application win over ours. 0; 1 for a hop-by-hop field (PEP 3333)
+ * other than Connection and Upgrade, which is left out; -1 with EINVAL and resp->error: not a
+ * token, CR, LF or NUL in the value, a Content-Length that is no number or contradicts; ENOMEM.
  */
 int http_response_header(
     struct http_response *, const char *name, size_t name_n, const char *value, size_t value_n);

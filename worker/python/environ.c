@@ -91,35 +91,49 @@ unquote(struct http_str s)
 
 /* The path below SCRIPT_NAME, decoded; an exception when it is not below it. */
 static PyObject *
-path_info(const struct environ_maker *maker, struct http_str path)
+path_info(struct http_str script_name, struct http_str path)
 {
-	size_t n = maker->script_name_n;
+	size_t n = script_name.n;
+	PyObject *name;
 
 	if (n == 0)
 		return unquote(path);
-	if (path.n >= n && memcmp(path.p, maker->script_name, n) == 0 &&
+	if (path.n >= n && memcmp(path.p, script_name.p, n) == 0 &&
 	    (path.n == n || path.p[n] == '/'))
 		return unquote((struct http_str){path.p + n, path.n - n});
-	PyErr_Format(PyExc_ValueError, "the request's path does not start with SCRIPT_NAME %s",
-	    maker->script_name);
+	name = latin1(script_name);
+	if (name != NULL)
+		PyErr_Format(PyExc_ValueError,
+		    "the request's path does not start with SCRIPT_NAME %R", name);
+	Py_XDECREF(name);
 	return NULL;
+}
+
+/* The template has the setting's; a trusted proxy may have named another one. */
+static int
+put_script_name(struct environ_maker *maker, PyObject *dict, struct http_str name)
+{
+	if (name.n == maker->script_name_n && memcmp(name.p, maker->script_name, name.n) == 0)
+		return 0;
+	return put(dict, maker->keys[KEY_SCRIPT_NAME], latin1(name));
 }
 
 /* The request line's keys. */
 static int
-put_line(struct environ_maker *maker, PyObject *dict, const struct http_request *request)
+put_line(struct environ_maker *maker, PyObject *dict, const struct app_exchange *x)
 {
+	const struct http_request *request = x->request;
 	PyObject *uri = latin1(request->target), *path;
 
 	if (uri == NULL)
 		return -1;
 	/* Mostly they are the same text: no query, nothing to decode. */
-	if (maker->script_name_n == 0 && request->path.p == request->target.p &&
+	if (x->script_name.n == 0 && request->path.p == request->target.p &&
 	    request->path.n == request->target.n &&
 	    memchr(request->path.p, '%', request->path.n) == NULL)
 		path = Py_NewRef(uri);
 	else
-		path = path_info(maker, request->path);
+		path = path_info(x->script_name, request->path);
 	if (put(dict, maker->keys[KEY_RAW_URI], uri) == -1) {
 		Py_XDECREF(path);
 		return -1;
@@ -233,7 +247,8 @@ environ_new(struct environ_maker *maker, const struct app_exchange *x, PyObject 
 	if (PyDict_SetItem(dict, maker->keys[KEY_INPUT], input) == -1 ||
 	    PyDict_SetItem(dict, maker->keys[KEY_SOCKET], connection->socket) == -1 ||
 	    PyDict_SetItem(dict, maker->keys[KEY_EARLY_HINTS], connection->hints) == -1 ||
-	    put_line(maker, dict, request) == -1 || put_peer(maker, dict, x) == -1)
+	    put_line(maker, dict, x) == -1 || put_script_name(maker, dict, x->script_name) == -1 ||
+	    put_peer(maker, dict, x) == -1)
 		goto fail;
 	for (i = 0; i < request->nheaders; i++)
 		if (put_header(maker, dict, &request->headers[i]) == -1)

@@ -12,10 +12,25 @@
 #include "worker/python/error_stream.h"
 #include "worker/python/file_wrapper.h"
 
-static const char *const key_names[NKEYS] = {"wsgi.input", "gunicorn.socket", "wsgi.early_hints",
-    "wsgi.url_scheme", "REQUEST_METHOD", "QUERY_STRING", "RAW_URI", "SERVER_PROTOCOL", "PATH_INFO",
-    "REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME", "SERVER_PORT", "HTTP_HOST", "HTTP_COOKIE",
-    "greenicorn.request_id"};
+static const char *const key_names[NKEYS] = {
+    [KEY_INPUT] = "wsgi.input",
+    [KEY_SOCKET] = "gunicorn.socket",
+    [KEY_EARLY_HINTS] = "wsgi.early_hints",
+    [KEY_URL_SCHEME] = "wsgi.url_scheme",
+    [KEY_METHOD] = "REQUEST_METHOD",
+    [KEY_QUERY] = "QUERY_STRING",
+    [KEY_RAW_URI] = "RAW_URI",
+    [KEY_PROTOCOL] = "SERVER_PROTOCOL",
+    [KEY_PATH_INFO] = "PATH_INFO",
+    [KEY_SCRIPT_NAME] = "SCRIPT_NAME",
+    [KEY_REMOTE_ADDR] = "REMOTE_ADDR",
+    [KEY_REMOTE_PORT] = "REMOTE_PORT",
+    [KEY_SERVER_NAME] = "SERVER_NAME",
+    [KEY_SERVER_PORT] = "SERVER_PORT",
+    [KEY_HOST] = "HTTP_HOST",
+    [KEY_COOKIE] = "HTTP_COOKIE",
+    [KEY_REQUEST_ID] = "greenicorn.request_id",
+};
 
 const char *const environ_methods[ENVIRON_METHODS] = {
     "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"};

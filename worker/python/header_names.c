@@ -21,7 +21,7 @@ struct slot {
 };
 
 struct header_names {
-	unsigned char upper[256]; /* '-' to '_', 'a' to 'A', …; '_' and all non-ASCII to 0 */
+	unsigned char upper[256]; /* '-' to '_', 'a' to 'A', …; all non-ASCII to 0 */
 	struct slot slots[SLOTS];
 };
 
@@ -134,7 +134,6 @@ upper_fill(unsigned char *upper)
 	for (c = 0; c < 128; c++)
 		upper[c] = c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c;
 	upper['-'] = '_';
-	upper['_'] = '\0';
 }
 
 struct header_names *

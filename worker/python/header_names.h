@@ -15,9 +15,8 @@ struct header_names *header_names_new(void);
 void header_names_free(struct header_names *);
 
 /*
- * 1 and a new reference in *key; 0 for a name that must not reach the application
- * (gunicorn's header_map = "drop": it has an underscore, which would pass for
- * another's dash); -1 with an exception.
+ * 1 and a new reference in *key; 0 for a name that is not ASCII; -1 with an exception. A name
+ * with an underscore has the key of the one with a dash: see worker/forwarded.h.
  */
 int header_names_key(struct header_names *, const char *name, size_t n, PyObject **key);
 

@@ -356,8 +356,8 @@ accesses_begin(const struct settings *s)
 	if (format != Py_None) {
 		const char *text = PyUnicode_AsUTF8(format);
 
-		if (text == NULL || logs.access.divert(logs.access.log, text, s->script_name,
-					access_take_line) == -1)
+		if (text == NULL ||
+		    logs.access.divert(logs.access.log, text, access_take_line) == -1)
 			rc = failed();
 	}
 	Py_DECREF(format);

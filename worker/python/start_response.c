@@ -6,6 +6,7 @@
 
 #include <structmember.h>
 
+#include "common/log.h"
 #include "worker/python/gate.h"
 
 struct start_response {
@@ -69,6 +70,21 @@ set_status(struct http_response *response, PyObject *status)
 	return -1;
 }
 
+/* Once for each name; there are seven, and no two are of the same length. */
+static void
+warn_left_out(struct http_str name)
+{
+	static unsigned warned;
+	unsigned bit = 1U << (name.n < 32 ? name.n : 31);
+
+	if (warned & bit)
+		return;
+	warned |= bit;
+	log_warnx("the application's %.*s fields are left out of responses: connections are the "
+		  "server's (PEP 3333)",
+	    (int)name.n, name.p);
+}
+
 static int
 set_header(struct http_response *response, PyObject *header)
 {
@@ -91,9 +107,11 @@ set_header(struct http_response *response, PyObject *header)
 	result = http_response_header(response, name.p, name.n, value.p, value.n);
 	if (result == -1)
 		refuse(response, header);
+	else if (result == 1)
+		warn_left_out(name);
 out:
 	Py_DECREF(pair);
-	return result;
+	return result == -1 ? -1 : 0;
 }
 
 /* PEP 3333 asks for a list; gunicorn takes what can be iterated over, and so do we. */
