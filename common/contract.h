@@ -18,6 +18,7 @@
 #define CONTRACT_FD_SETTINGS   "settings"   /* memfd: the settings as a configuration file */
 #define CONTRACT_FD_BOUND      "bound"      /* to a master: a socket that an earlier one bound */
 #define CONTRACT_FD_SCOREBOARD "scoreboard" /* memfd: see scoreboard.h; optional */
+#define CONTRACT_FD_MEMORY     "memory"     /* memfd: what hooks of one mold leave to the next */
 
 /* The worker's row in the scoreboard, a number from 0; absent means 0. */
 #define CONTRACT_ENV_SLOT "GREENICORN_SLOT"

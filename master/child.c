@@ -83,6 +83,8 @@ descriptors_pass(const struct generation *g, const struct scoreboard *sb, int co
 	fds_add(&fds, control, CONTRACT_FD_CONTROL);
 	fds_add(&fds, g->settings_fd, CONTRACT_FD_SETTINGS);
 	fds_add(&fds, sb->fd, CONTRACT_FD_SCOREBOARD);
+	if (g->memory_fd != -1)
+		fds_add(&fds, g->memory_fd, CONTRACT_FD_MEMORY);
 	rc = fds_pass(&fds);
 	fds_free(&fds);
 	return rc;

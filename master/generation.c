@@ -205,6 +205,15 @@ generation_pack(const struct settings *s)
 	return fd;
 }
 
+/* Where a mold's hooks leave what the next one's shall have. -1 with errno. */
+static int
+memory_open(const struct generation *old)
+{
+	if (old != NULL && old->memory_fd != -1)
+		return fcntl(old->memory_fd, F_DUPFD_CLOEXEC, 0);
+	return memfd_create("greenicorn-hooks", MFD_CLOEXEC);
+}
+
 bool
 generation_is_inherited(const struct generation *g)
 {
@@ -224,7 +233,7 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	g->workers = (size_t)s->workers;
 	g->hooks = hooks_set(s);
 	g->has_mold = g->hooks || s->preload_app;
-	g->settings_fd = -1;
+	g->settings_fd = g->memory_fd = -1;
 	g->mold = MOLD_NONE;
 	g->title = xasprintf("greenicorn: worker [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
 	g->mold_title =
@@ -237,6 +246,10 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 		rc = generation_bind(g, old, inherited, privs, tries);
 	if (rc == 0 && (g->settings_fd = generation_pack(s)) == -1) {
 		log_error("cannot write the settings for the workers");
+		rc = -1;
+	}
+	if (rc == 0 && g->hooks && (g->memory_fd = memory_open(old)) == -1) {
+		log_error("cannot make memory for the hooks");
 		rc = -1;
 	}
 	if (rc == 0)
@@ -264,6 +277,8 @@ generation_free(struct generation *g, const struct generation *heir)
 	free(g->bindings);
 	if (g->settings_fd != -1)
 		close(g->settings_fd);
+	if (g->memory_fd != -1)
+		close(g->memory_fd);
 	settings_fini(&g->settings);
 	mold_stop(&g->mold);
 	free(g->title);

@@ -30,6 +30,7 @@ struct generation {
 	int workers_before; /* of the generation before */
 	bool hooks;         /* it has some that its mold calls */
 	bool has_mold;      /* for that, or with preload_app */
+	int memory_fd;      /* owned: a memfd for those, the same for all generations; -1 */
 	bool introduced;    /* its first mold has been told to call them */
 	struct settings settings;
 	struct binding *bindings; /* owned */

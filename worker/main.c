@@ -239,6 +239,7 @@ main(int argc, char **argv)
 	contract.access_log = start_access_log(&contract.settings);
 	take_listeners(&contract, &fds);
 	contract.control = fds_claim(&fds, CONTRACT_FD_CONTROL);
+	contract.memory = fds_claim(&fds, CONTRACT_FD_MEMORY);
 	take_scoreboard(&contract, &scoreboard, &fds);
 	contract.age = take_age();
 	fds_close(&fds);

@@ -142,6 +142,9 @@ become_worker(struct worker_contract *contract, const struct order *order)
 {
 	close(contract->control);
 	contract->control = order->control;
+	if (contract->memory != -1)
+		close(contract->memory);
+	contract->memory = -1;
 	contract->age = order->age;
 	contract->row = &contract->scoreboard->rows[order->slot];
 	contract->requests = scoreboard_requests(contract->scoreboard, order->slot);

@@ -539,6 +539,7 @@ worker_app_config(const struct worker_contract *contract)
 	    .listeners = contract->listeners,
 	    .nlisteners = contract->nlisteners,
 	    .row = contract->row,
+	    .memory = contract->memory,
 	    .age = contract->age,
 	    .multithread = worker_kind(settings) != WORKER_SYNC,
 	};

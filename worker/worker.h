@@ -22,6 +22,7 @@ struct worker_contract {
 	struct scoreboard_request *requests; /* ours */
 	const struct scoreboard *scoreboard; /* everybody's; nrows is 0: there is none */
 	struct access_log *access_log;       /* NULL: none */
+	int memory;                          /* a mold's, for hooks; -1 */
 	unsigned age;                        /* the how-manieth worker of the server */
 };
 

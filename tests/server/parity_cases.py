@@ -568,3 +568,123 @@ def connections(peer):
             kept = re.findall(rb"(?m)^Connection: ([^\r]*)", raw)
             seen[what] = "%d answers, Connection: %s" % (len(heads), kept[0].decode() if kept else "none")
     return seen
+
+
+# ---- server hooks ----
+
+HOOKS = "on_starting when_ready on_reload pre_exec on_exit nworkers_changed pre_fork post_fork post_worker_init".split()
+HOOKS += "pre_request post_request worker_int worker_exit child_exit".split()
+
+
+class Hooked:
+    """A server with tests/apps/parity_hooks.py, and what those have noted."""
+
+    def __init__(self, peer, raises=""):
+        self.folder = tempfile.TemporaryDirectory(prefix="parity-")
+        self.notes_file = os.path.join(self.folder.name, "notes")
+        self.env = {"PARITY_NOTES": self.notes_file, "PARITY_RAISE": raises, "PYTHONPATH": harness.APPS}
+        self.config = os.path.join(self.folder.name, "hooks.py" if peer.is_gunicorn else "hooks.conf")
+        line = "from parity_hooks import {0}\n" if peer.is_gunicorn else '{0} = "parity_hooks:{0}";\n'
+        with open(self.config, "w") as f:
+            f.write("".join(line.format(name) for name in HOOKS))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.folder.cleanup()
+
+    def notes(self):
+        try:
+            with open(self.notes_file) as f:
+                return [json.loads(line) for line in f]
+        except FileNotFoundError:
+            return []
+
+    def count(self, name):
+        return sum(note["hook"] == name for note in self.notes())
+
+    def wait(self, name, n):
+        wait_for(lambda: self.count(name) >= n, 30, "%s, %d times" % (name, n))
+
+    def order(self, since=0):
+        """Those of the server and its workers; requests are asked for until one is answered."""
+        return " ".join(note["hook"] for note in self.notes()[since:] if "request" not in note["hook"])
+
+
+@case("hooks", "order")
+def hooks_in_order(peer):
+    seen = {}
+    with Hooked(peer) as h, peer.run("-c", h.config, env=h.env) as run:
+        h.wait("post_worker_init", 1)
+        seen["start"] = h.order()
+        steps = {
+            "TTIN": lambda: run.signal(signal.SIGTTIN),
+            "TTOU": lambda: run.signal(signal.SIGTTOU),
+            "HUP": lambda: run.signal(signal.SIGHUP),
+        }
+        workers, exits = 1, 0
+        for name, step in steps.items():
+            before = len(h.notes())
+            step()
+            workers += name != "TTOU"
+            exits += name != "TTIN"
+            h.wait("post_worker_init", workers)
+            h.wait("child_exit", exits)
+            # two processes: of what the old and the new worker do, either may be first
+            certain = {"TTIN": 99, "TTOU": 0, "HUP": 3}[name]
+            order = h.order(before).split()
+            seen[name] = " ".join([*order[:certain], *sorted(order[certain:])])
+        before = len(h.notes())
+        run.end(signal.SIGTERM)
+        seen["TERM"] = h.order(before)
+        seen["numbers of workers"] = [note["numbers"] for note in h.notes() if note["hook"] == "nworkers_changed"]
+    return seen
+
+
+@case("hooks", "a worker that dies, INT")
+def hooks_of_a_death(peer):
+    seen = {}
+    with Hooked(peer) as h, peer.run("-c", h.config, env=h.env) as run:
+        pid = int(run.page("/pid").body)
+        before = len(h.notes())
+        os.kill(pid, signal.SIGKILL)
+        h.wait("post_worker_init", 2)
+        seen["SIGKILL"] = h.order(before)
+        before = len(h.notes())
+        run.end(signal.SIGINT)
+        seen["INT"] = h.order(before)
+    return seen
+
+
+@case("hooks", "arguments")
+def hooks_arguments(peer):
+    seen = {}
+    with Hooked(peer) as h, peer.run("-c", h.config, env=h.env) as run:
+        h.wait("post_request", 1)
+        before = len(h.notes())
+        run.page("/headers/a%20b?c=d", [("X-One", "1")])
+        wait_for(lambda: len(h.notes()) >= before + 2, 10, "post_request")
+        run.end(signal.SIGTERM)
+        for note in h.notes()[:before] + h.notes()[before + 2 :]:
+            for item, value in note.items():
+                if item == "kinds":
+                    seen.update(value)
+                elif item not in ("hook", "nr", "numbers") and note["hook"] != "post_request":
+                    seen["%s, %s" % (note["hook"], item)] = value
+        after = h.notes()[before + 1]
+        seen.update({"post_request, %s" % item: after[item] for item in ("resp", "environ", "req")})
+        seen["post_request, req"][5] = [name for name, _ in after["req"][5]]
+    return seen
+
+
+@case("hooks", "exceptions")
+def hooks_that_raise(peer):
+    seen = {}
+    for name in ("on_starting", "post_fork", "post_worker_init"):
+        with Hooked(peer, name) as h:
+            seen.update({"%s: %s" % (name, i): v for i, v in exits(peer, ["-c", h.config, "-b", "127.0.0.1:%d" % harness.free_port()], env=h.env).items()})
+    for name in ("pre_request", "post_request"):
+        with Hooked(peer, name) as h, peer.run("-c", h.config, env=h.env) as run:
+            seen[name + ": status"] = run.page("/headers").status
+    return seen

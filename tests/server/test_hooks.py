@@ -233,7 +233,7 @@ def test_reload(hooked):
     h.server.write_config(workers=2)
     h.server.signal(signal.SIGHUP)
     exited = h.wait("child_exit")[0]
-    assert exited["worker"] == pid and exited["age"] == 1
+    assert exited["worker"] == pid and exited["age"] == 1 and exited["name"] == "worker-1"
     reloaded = h.noted("on_reload")[0]
     assert reloaded["pid"] != h.noted("on_starting")[0]["pid"] == h.noted("when_ready")[0]["pid"]
     assert [(n["new"], n["old"]) for n in h.noted("nworkers_changed")] == [(1, None), (2, 1)]
@@ -252,7 +252,7 @@ def test_the_death_of_what_calls_them_is_survived(hooked):
     assert h.server.get().status == 200
     os.kill(pid, signal.SIGTERM)
     exited = h.wait("child_exit")[0]
-    assert exited["worker"] == pid and exited["pid"] != arbiter
+    assert exited["worker"] == pid and exited["pid"] != arbiter and exited["name"] == "worker-1"
     h.wait("post_fork", 2)
     assert h.names().count("on_starting") == 1
 

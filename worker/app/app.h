@@ -85,6 +85,7 @@ struct app_config {
 	const struct listener *listeners;
 	size_t nlisteners;
 	const struct scoreboard_row *row; /* this worker's */
+	int memory;                       /* a mold's: contract.h; -1 */
 	unsigned age;                     /* the how-manieth worker of the server it is */
 	bool is_worker;                   /* it will serve: neither a mold nor --check-config */
 };

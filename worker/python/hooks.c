@@ -229,8 +229,8 @@ hooks_open(const struct app_config *config)
 	dict = settings_dict(settings);
 	listeners = listeners_list(config->listeners, config->nlisteners);
 	if (dict != NULL && listeners != NULL)
-		result = PyObject_CallMethod(
-		    hooks.module, "open_hooks", "OOi", dict, listeners, (int)getppid());
+		result = PyObject_CallMethod(hooks.module, "open_hooks", "OOii", dict, listeners,
+		    (int)getppid(), config->memory);
 	Py_XDECREF(dict);
 	Py_XDECREF(listeners);
 	if (result == NULL)

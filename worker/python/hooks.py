@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import marshal
 import operator
 import os
 import re
@@ -226,6 +227,7 @@ class Server:
         self.worker_age = 0
         self.LISTENERS = listeners
         self.WORKERS = {}
+        self.own = {"own", *vars(self)}
 
 
 class Tmp:
@@ -249,12 +251,12 @@ class Worker:
         self.app = server.app
         self.cfg = server.cfg
         self.log = server.log
-        self.timeout = server.timeout
+        self.timeout = server.timeout / 2  # gunicorn's: how often a worker shows life
         self.max_requests = server.cfg.max_requests or sys.maxsize
-        self.wsgi = None
         self.booted = False
         self.aborted = False
         self.tmp = Tmp()
+        self.own = {"own", *vars(self)}
 
     def __str__(self):
         return "<Worker %s>" % self.pid
@@ -348,7 +350,7 @@ class Response(Lazy):
         length = known.get("content-length")
         return {
             "req": req,
-            "version": req.version,
+            "version": "greenicorn",
             "status": status or None,
             "status_code": int(status[:3]) if status else None,
             "headers": [(name, value) for name, value in fields if name.lower() not in OWN_FIELDS],
@@ -369,9 +371,10 @@ worker = None  # in a worker: this one
 _exited = False
 
 
-def open_hooks(settings, listeners, pid):
+def open_hooks(settings, listeners, pid, memory):
     """Find the functions. Raises what the start is to fail with."""
-    global server
+    global server, _memory
+    _memory = memory
     cfg = Config(settings)
     functions.update((name, _find(name, settings[name])) for name in ARGUMENTS if settings[name])
     for name in ARGUMENTS:
@@ -395,6 +398,42 @@ def call_safely(name, *args):
 # ---- the arbiter's ----
 
 _next = None  # the worker that is to be forked
+_memory = -1  # a file in memory, for the arbiter after this one
+_recalled = None  # what was in it
+
+
+def _plain(thing):
+    """What hooks have set on the server or a worker, but for what only this process can have."""
+    found = {}
+    for name, value in vars(thing).items():
+        if name not in thing.own:
+            try:
+                marshal.dumps(value)
+            except ValueError:
+                continue
+            found[name] = value
+    return found
+
+
+def _remember():
+    if _memory == -1:
+        return
+    state = {pid: _plain(each) for pid, each in server.WORKERS.items()}
+    data = marshal.dumps({**state, 0: _plain(server)})
+    os.ftruncate(_memory, 0)
+    os.pwrite(_memory, data, 0)
+
+
+def _recall():
+    global _recalled
+    _recalled = {}
+    if _memory == -1:
+        return
+    try:
+        _recalled = marshal.loads(os.pread(_memory, os.fstat(_memory).st_size, 0))
+    except (EOFError, ValueError, TypeError):  # empty: the first one; or its writer was killed
+        pass
+    vars(server).update(_recalled.get(0, {}))
 
 
 def _want(workers, before):
@@ -419,6 +458,7 @@ def _again(workers):
 
 def _known(pid, age):
     server.WORKERS[pid] = Worker(age, pid, server)
+    vars(server.WORKERS[pid]).update(_recalled.get(pid, {}))
 
 
 def _pre_fork(age):
@@ -452,8 +492,11 @@ _orders = {
 
 def heed(words):
     """What the master says of the server: an order and its numbers."""
+    if _recalled is None:
+        _recall()
     order, *numbers = words.split()
     _orders[order](*map(int, numbers))
+    _remember()
 
 
 def forking(age):
@@ -469,6 +512,7 @@ def forked(pid):
     if pid != -1:
         _next.pid = pid
         server.WORKERS[pid] = _next
+        _remember()
     _next = None
 
 
