@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from harness import PATIENCE, free_port, wait_for
+from harness import PATIENCE, free_port, needs, wait_for
 
 
 class Daemon:
@@ -383,9 +383,39 @@ def test_logconfig(serve, tmp_path, way):
     assert "Error handling" not in text and "Listening at" in text  # the master's own lines stay
 
 
+@pytest.mark.parametrize("installed", [False, True])
+def test_logger_class(serve, tmp_path, installed):
+    """As people write them for gunicorn, whether it is installed in the worker's Python or not."""
+    log, conf, folder = tmp_path / "access", tmp_path / "gunicorn.conf.py", tmp_path / "first"
+    folder.mkdir()
+    if installed:
+        needs("gunicorn")
+    else:
+        (folder / "gunicorn.py").write_text("raise ImportError('hidden')\n")
+    conf.write_text(
+        "import logging\n"
+        "from gunicorn import glogging\n"
+        "class HealthLogger(glogging.Logger):\n"
+        "    def setup(self, cfg):\n"
+        "        super().setup(cfg)\n"
+        "        self.access_log.addFilter(lambda record: '/health' not in record.getMessage() and cfg.accesslog)\n"
+        "    def atoms(self, *args):\n"
+        "        return {}\n"
+    )
+    server = serve(
+        "logging_app", logger_class="%s:HealthLogger" % conf, accesslog=str(log), access_log_format="%(U)s",
+        pythonpath=str(folder),
+    )  # fmt: skip
+    server.wait_log(r"\[WARNING\] logger_class: .*HealthLogger does not get to call atoms$")
+    for path in ("/health", "/a"):
+        server.get(path)
+    wait_for(lambda: log.exists() and log.read_text().splitlines() == ["/a"])
+
+
 @pytest.mark.parametrize(
     "settings, error",
     [
+        ({"logger_class": "no.such.Logger"}, "logger_class: No module named 'no'"),
         ({"logconfig": "/nonexistent/log.ini"}, "logconfig: no such file: /nonexistent/log.ini"),
         ({"logconfig_json": "/nonexistent/log.json"}, "logconfig_json: .*No such file"),
         ({"logconfig_dict": '{"handlers": {"h": {"class": "no.Such"}}}'}, "logconfig_dict: Unable to configure handler 'h': .+"),

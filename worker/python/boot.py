@@ -9,7 +9,9 @@ import atexit
 import faulthandler
 import gc
 import importlib.machinery
+import importlib.util
 import os
+import re
 import signal
 import site
 import sys
@@ -172,6 +174,21 @@ def load(uri):
     if not callable(app):
         raise AppImportError("Application object must be callable.")
     return app
+
+
+def load_file(path):
+    """The module in a file, which need not be one that can be imported: gunicorn.conf.py."""
+    name = "_hooks_" + re.sub(r"\W", "_", os.path.realpath(path))
+    if name not in sys.modules:
+        loader = importlib.machinery.SourceFileLoader(name, os.path.abspath(path))
+        module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+        sys.modules[name] = module
+        try:
+            loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
 
 
 def watch_faults(fd):

@@ -126,8 +126,8 @@ setting_value(const struct settings *settings, const struct setting *row)
 	return PyErr_Format(PyExc_SystemError, "a setting of kind %s", row->kind->name);
 }
 
-static PyObject *
-settings_dict(const struct settings *settings)
+PyObject *
+hooks_settings(const struct settings *settings)
 {
 	PyObject *dict = PyDict_New();
 
@@ -226,7 +226,7 @@ hooks_open(const struct app_config *config)
 	    interpreter_import("_greenicorn_hooks", "<greenicorn hooks>", hooks_source, functions);
 	if (hooks.module == NULL)
 		return open_failed();
-	dict = settings_dict(settings);
+	dict = hooks_settings(settings);
 	listeners = listeners_list(config->listeners, config->nlisteners);
 	if (dict != NULL && listeners != NULL)
 		result = PyObject_CallMethod(hooks.module, "open_hooks", "OOii", dict, listeners,

@@ -12,6 +12,9 @@
 
 #include "worker/app/app.h"
 
+/* All settings: a new dictionary, or NULL. */
+PyObject *hooks_settings(const struct settings *);
+
 /* Find the functions. 0, or an enum worker_exit after logging which setting is wrong. */
 int hooks_open(const struct app_config *);
 

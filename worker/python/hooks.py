@@ -6,18 +6,17 @@ attributes are gunicorn's; docs/hooks.md says what differs.
 """
 
 import importlib
-import importlib.machinery
-import importlib.util
 import inspect
 import json
 import logging
 import marshal
 import operator
 import os
-import re
 import signal
 import socket
 import sys
+
+from _greenicorn import load_file
 
 # How many arguments each is called with.
 ARGUMENTS = {
@@ -75,21 +74,6 @@ def _with_arguments(name, text, function):
     raise HookError("%s: %s does not take %d argument%s" % (name, text, n, "s" * (n > 1)))
 
 
-def _load_file(path):
-    """The module in a file, which need not be one that can be imported: gunicorn.conf.py."""
-    name = "_hooks_" + re.sub(r"\W", "_", os.path.realpath(path))
-    if name not in sys.modules:
-        loader = importlib.machinery.SourceFileLoader(name, os.path.abspath(path))
-        module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-        sys.modules[name] = module
-        try:
-            loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
-
-
 def _find(name, text):
     """The function that text names: module:function, module.function or file.py:function."""
     module_name, _, attribute = text.rpartition(":" if ":" in text else ".")
@@ -97,7 +81,7 @@ def _find(name, text):
     if is_file and not os.path.isfile(module_name):
         raise HookError("%s: there is no file %s in %s" % (name, module_name, os.getcwd()))
     try:
-        module = _load_file(module_name) if is_file else importlib.import_module(module_name)
+        module = load_file(module_name) if is_file else importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise HookError("%s: cannot import %s: %s" % (name, text, error)) from None

@@ -15,6 +15,7 @@
 #include "worker/app/app.h"
 #include "worker/green/green.h"
 #include "worker/python/errors.h"
+#include "worker/python/hooks.h"
 #include "worker/python/interpreter.h"
 #include "worker/python/logs_source.h"
 #include "worker/python/thread.h"
@@ -304,8 +305,7 @@ process_note(const struct app_config *config)
 int
 logs_open(const struct app_config *config)
 {
-	const struct settings *s = config->settings;
-	PyObject *result;
+	PyObject *settings, *result = NULL;
 
 	logs.module =
 	    interpreter_import("_greenicorn_logs", "<greenicorn logs>", logs_source, functions);
@@ -315,11 +315,9 @@ logs_open(const struct app_config *config)
 	}
 	if (config->is_worker)
 		process_note(config);
-	result = PyObject_CallMethod(logs.module, "setup", "({szszszszszsisisi})", "loglevel",
-	    s->loglevel, "logconfig", s->logconfig, "logconfig_dict", s->logconfig_dict,
-	    "logconfig_json", s->logconfig_json, "accesslog", s->accesslog, "syslog",
-	    (int)s->syslog, "disable_redirect_access_to_syslog",
-	    (int)s->disable_redirect_access_to_syslog, "capture_output", (int)s->capture_output);
+	settings = hooks_settings(config->settings);
+	if (settings != NULL)
+		result = PyObject_CallMethod(logs.module, "setup", "(N)", settings);
 	if (result == NULL)
 		return failed();
 	Py_DECREF(result);

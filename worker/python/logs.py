@@ -5,11 +5,16 @@ gunicorn's format. When logconfig or the application has changed a logger (a han
 level, a formatter), the server's own lines come through it, too: see logs.c.
 """
 
+import importlib
 import json
 import logging
+import operator
 import os
 import re
 import sys
+import types
+
+from _greenicorn import load_file
 
 ERROR_FORMAT = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
 DATE_FORMAT = "[%Y-%m-%d %H:%M:%S %z]"
@@ -34,6 +39,10 @@ DEFAULTS = {
 # gunicorn's atoms: all of them are in each record's args. Those that it has as numbers.
 ATOMS = "h l u t r m U q H s B b f a T M D L p".split()
 NUMBERS = "BTMD"
+
+# gunicorn's own logger classes, and what classes made from them cannot change here.
+KNOWN_CLASSES = ("gunicorn.glogging.Logger", "gunicorn.instrument.statsd.Statsd")
+NOT_CALLED = "access atoms now log critical error warning info debug exception".split()
 
 error_log = logging.getLogger("gunicorn.error")
 access_log = logging.getLogger("gunicorn.access")
@@ -92,6 +101,25 @@ class Atoms(dict):
         return "-"
 
 
+class Logger:
+    """gunicorn.glogging.Logger where gunicorn is not installed, for classes that are made from it."""
+
+    error_fmt, datefmt, access_fmt, syslog_fmt = ERROR_FORMAT, DATE_FORMAT, MESSAGE_FORMAT, ERROR_FORMAT
+
+    def __init__(self, cfg):
+        self.error_log = error_log
+        self.access_log = access_log
+        self.cfg = cfg
+        self.setup(cfg)
+
+    def setup(self, cfg):
+        self.loglevel = self.error_log.level
+
+    def __getattr__(self, name):
+        return getattr(logging.getLogger("gunicorn.error"), name)
+
+
+_object = None  # of logger_class
 _made = {}  # a logger's state as we have set it: handlers, level
 
 
@@ -138,6 +166,34 @@ def _configure(s):
         )  # fmt: skip
 
 
+def _class(text):
+    """The class that text names: module.Class, module:Class or file.py:Class."""
+    module_name, _, name = text.rpartition(":" if ":" in text else ".")
+    try:
+        importlib.import_module("gunicorn.glogging")
+    except ImportError:
+        package, module = types.ModuleType("gunicorn"), types.ModuleType("gunicorn.glogging")
+        package.__path__, package.glogging, module.Logger = [], module, Logger
+        sys.modules.update({"gunicorn": package, "gunicorn.glogging": module})
+    module = load_file(module_name) if module_name.endswith(".py") else importlib.import_module(module_name)
+    return operator.attrgetter(name)(module)
+
+
+def _use_class(s):
+    """logger_class: an object is made; what it does to the loggers counts."""
+    global _object
+    made = _class(s["logger_class"])
+    own = [c for c in made.__mro__ if c not in (Logger, object) and not c.__module__.startswith("gunicorn.")]
+    unused = [name for name in NOT_CALLED if any(name in vars(c) for c in own)]
+    if unused:
+        error_log.warning("logger_class: %s does not get to call %s", s["logger_class"], ", ".join(unused))
+    cfg = types.SimpleNamespace(**s)
+    cfg.logconfig_dict = json.loads(s["logconfig_dict"] or "{}")
+    cfg.proc_name = s["proc_name"] or s["wsgi_app"]
+    cfg.user, cfg.group = os.geteuid(), os.getegid()
+    _object = made(cfg)
+
+
 def setup(s):
     """Before the application is loaded. s has the settings that this is about."""
     errors = [Handler(write_error, ERROR_FORMAT, DATE_FORMAT)]  # noqa: F821 - of logs.c, as all write_*
@@ -155,11 +211,13 @@ def setup(s):
     if s["capture_output"]:
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True)
-    name = next((n for n in ("logconfig_dict", "logconfig_json", "logconfig") if s[n]), None)
-    if name is None:
-        return
+    name = "logger_class"
     try:
-        _configure(s)
+        if s["logger_class"] not in (None, *KNOWN_CLASSES):
+            _use_class(s)
+        name = next((n for n in ("logconfig_dict", "logconfig_json", "logconfig") if s[n]), None)
+        if name is not None:
+            _configure(s)
     except Exception as error:
         cause = error.__cause__  # dictConfig says where, its cause what
         raise LogConfigError("%s: %s%s" % (name, error, ": %s" % cause if cause else "")) from None
