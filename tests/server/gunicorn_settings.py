@@ -43,6 +43,7 @@ DIFFERENCES = {
     "syslog_facility": "an unknown facility is an error",
     "access_log_format": "more atoms, and `json`; control characters are escaped",
     "capture_output": "workers' output only",
+    "logger_class": "its `setup` is run in the workers; other methods are not called",
     "syslog_addr": "`unix://` finds out the kind of socket; lines in streams end in a line feed",
     "statsd_host": "a worker's metrics share packets",
     "user": "the master becomes that user, too, once the sockets are bound",
