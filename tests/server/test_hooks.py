@@ -150,6 +150,7 @@ def test_abort(hooked, path):
         ("post_fork", "nomodule:f", r"post_fork: cannot import nomodule:f: No module named 'nomodule'"),
         ("pre_request", "hooked.wrong_arguments", r"pre_request: hooked.wrong_arguments does not take 2 arguments"),
         ("worker_exit", "hooked:not_callable", "worker_exit: hooked:not_callable is not callable"),
+        ("post_fork", "hooked_broken.f", r"post_fork: cannot import hooked_broken.f\n(.*\n)*ZeroDivisionError"),
         ("worker_exit", "nofile.py:f", "worker_exit: there is no file nofile.py in %s" % re.escape(harness.APPS)),
     ],
 )

@@ -202,13 +202,19 @@ static int
 open_failed(void)
 {
 	PyObject *exception = error_take();
-	PyObject *class =
-	    hooks.module != NULL ? PyObject_GetAttrString(hooks.module, "HookError") : NULL;
+	PyObject *class = NULL, *cause = NULL, *what = NULL;
 
-	if (class != NULL && PyErr_GivenExceptionMatches(exception, class))
+	if (hooks.module != NULL)
+		class = PyObject_GetAttrString(hooks.module, "HookError");
+	if (class == NULL || !PyErr_GivenExceptionMatches(exception, class))
+		error_log("cannot prepare the server hooks", exception);
+	else if ((cause = PyException_GetCause(exception)) == NULL)
 		error_log_message(exception);
-	else
-		error_log("cannot import the server hooks", exception);
+	else if ((what = PyObject_Str(exception)) != NULL && PyUnicode_AsUTF8(what) != NULL)
+		error_log(PyUnicode_AsUTF8(what), cause);
+	PyErr_Clear();
+	Py_XDECREF(what);
+	Py_XDECREF(cause);
 	Py_XDECREF(class);
 	Py_DECREF(exception);
 	return WORKER_EXIT_FAILED;
@@ -297,7 +303,7 @@ run(enum app_hook hook)
 	Py_XDECREF(result);
 }
 
-/* The function of a hook, or NULL; an exception as well only if it is not there. */
+/* A new reference to the function of a hook, or NULL: it is not set. */
 static PyObject *
 function_of(const char *name)
 {

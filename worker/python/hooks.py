@@ -42,7 +42,7 @@ OWN_FIELDS = ("server", "date", "connection", "transfer-encoding")
 
 
 class HookError(Exception):
-    """A setting that names no such function: a line for the log."""
+    """A setting that names no such function: a line for the log. Its cause is what the module has raised."""
 
 
 # ---- finding the functions ----
@@ -85,7 +85,9 @@ def _find(name, text):
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise HookError("%s: cannot import %s: %s" % (name, text, error)) from None
-        raise
+        raise HookError("%s: cannot import %s" % (name, text)) from error
+    except BaseException as error:
+        raise HookError("%s: cannot import %s" % (name, text)) from error
     try:
         function = operator.attrgetter(attribute)(module)
     except AttributeError:
@@ -118,7 +120,7 @@ def _address(bind):
     host, found, port = bind.removeprefix("tcp://").rpartition(":")
     if not found or bind.endswith("]"):
         host, port = bind, "8000"
-    return host.strip("[]"), int(port)
+    return (host.strip("[]"), int(port)) if port.isdecimal() else bind
 
 
 class _Setting:
@@ -138,8 +140,7 @@ class Config:
         self.env = dict(item.split("=", 1) for item in self.raw_env if "=" in item)
         if self.logconfig_dict:
             self.logconfig_dict = json.loads(self.logconfig_dict)
-        for name in ("secure_scheme_headers",):
-            setattr(self, name, dict(item.split(": ", 1) for item in getattr(self, name)))
+        self.secure_scheme_headers = dict(item.split(": ", 1) for item in self.secure_scheme_headers)
         if self.proc_name is None:
             self.proc_name = self.wsgi_app
         self.worker_class_str = self.worker_class
@@ -211,7 +212,7 @@ class Server:
         self.worker_age = 0
         self.LISTENERS = listeners
         self.WORKERS = {}
-        self.own = {"own", *vars(self)}
+        self._own = {"_own", *vars(self)}
 
 
 class Tmp:
@@ -240,7 +241,7 @@ class Worker:
         self.booted = False
         self.aborted = False
         self.tmp = Tmp()
-        self.own = {"own", *vars(self)}
+        self._own = {"_own", *vars(self)}
 
     def __str__(self):
         return "<Worker %s>" % self.pid
@@ -372,10 +373,13 @@ def call(name, *args):
 
 
 def call_safely(name, *args):
-    """What it raises is logged; sys.exit() too."""
+    """What it raises is logged; sys.exit() too, unless it is for a process that the hook has forked."""
+    pid = os.getpid()
     try:
         call(name, *args)
     except BaseException:
+        if os.getpid() != pid:
+            raise
         server.log.exception("Exception in the hook %s", name)
 
 
@@ -390,7 +394,7 @@ def _plain(thing):
     """What hooks have set on the server or a worker, but for what only this process can have."""
     found = {}
     for name, value in vars(thing).items():
-        if name not in thing.own:
+        if name not in thing._own:
             try:
                 marshal.dumps(value)
             except ValueError:
@@ -522,8 +526,9 @@ def interrupted():
 
 
 def aborted():
-    worker.aborted = True
-    call_safely("worker_abort", worker)
+    if worker is not None:
+        worker.aborted = True
+        call_safely("worker_abort", worker)
 
 
 def ended():

@@ -1,0 +1,3 @@
+"""A module of hooks that cannot be imported."""
+
+1 / 0
