@@ -105,10 +105,13 @@ flag_error(const struct flags *f, char **argv, int found, const char *origin)
 {
 	const char *word = argv[optind - 1], *name = word + 2;
 	size_t n = strcspn(word, "=");
-	char *given = optopt > 0 && optopt < FLAG_FROM_GUNICORN ? xasprintf("-%c", optopt)
-								: xasprintf("%.*s", (int)n, word);
 	const struct setting *nearest;
+	char given[256];
 
+	if (optopt > 0 && optopt < FLAG_FROM_GUNICORN)
+		snprintf(given, sizeof(given), "-%c", optopt);
+	else
+		snprintf(given, sizeof(given), "%.*s", (int)n, word);
 	if (found == ':')
 		usage_error(origin, "its argument is missing", given);
 	if (optopt >= FLAG_SETTING || (optopt > 0 && strncmp(word, "--", 2) == 0))
@@ -117,7 +120,8 @@ flag_error(const struct flags *f, char **argv, int found, const char *origin)
 		usage_error(origin, "several flags begin so", given);
 	nearest = optopt == 0 ? settings_nearest(given + 2, true) : NULL;
 	if (nearest != NULL)
-		given = xasprintf("%s, did you mean --%s?", given, nearest->long_flag);
+		snprintf(given + strlen(given), sizeof(given) - strlen(given),
+		    ", did you mean --%s?", nearest->long_flag);
 	usage_error(origin, "no such flag", given);
 }
 

@@ -168,6 +168,8 @@ def test_a_mistake_in_the_environment(tmp_path):
         ("PORT", "8123", 'bind = [ "0.0.0.0:8123" ]; # PORT'),
         ("PORT", "", 'bind = [ "127.0.0.1:8000" ]; # default'),
         ("WEB_CONCURRENCY", "3", "workers = 3; # WEB_CONCURRENCY"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1", 'forwarded_allow_ips = [ "10.0.0.0/8", "::1" ]; # FORWARDED_ALLOW_IPS'),
+        ("FORWARDED_ALLOW_IPS", "*", 'forwarded_allow_ips = [ "*" ]; # FORWARDED_ALLOW_IPS'),
         ("SCRIPT_NAME", "/shop", 'script_name = "/shop"; # SCRIPT_NAME'),
         ("SENDFILE", "no", "sendfile = false; # SENDFILE"),
     ],
@@ -188,6 +190,7 @@ def test_variables_that_have_defaults(tmp_path, variable, value, line):
         ("PORT", "eighty", 'PORT: bind: the port is no number: "eighty"'),
         ("PORT", "70000", "PORT: bind: "),
         ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY: workers: 0 is out of range (1 to 1024)"),
+        ("FORWARDED_ALLOW_IPS", "10.0.0.1/8", "FORWARDED_ALLOW_IPS: forwarded_allow_ips: "),
         ("GUNICORN_CMD_ARGS", "-t -1", "GUNICORN_CMD_ARGS: timeout: -1 is out of range"),
     ],
 )
