@@ -34,8 +34,9 @@
  *
  * With server hooks for the master there is a mold, too; unless preload_app is set it leaves the
  * application to the workers. HOOK with some words, see master/hooks.c, has it call them; it
- * answers DONE or FAILED, but nothing to KNOWN, which only tells it of a worker, and DEAF: the
- * server stops, and nobody shall connect to the mold's copies of the listening sockets.
+ * answers DONE or FAILED, but nothing to KNOWN, which only tells it of a worker, DEAF: the
+ * server stops, and nobody shall connect to the mold's copies of the listening sockets, and REOPEN,
+ * which every mold gets: the log files.
  */
 #define CONTRACT_ENV_MOLD   "GREENICORN_MOLD"
 #define CONTRACT_MSG_FORK   "fork"
@@ -43,6 +44,7 @@
 #define CONTRACT_MSG_HOOK   "hook"
 #define CONTRACT_MSG_KNOWN  "known"
 #define CONTRACT_MSG_DEAF   "deaf"
+#define CONTRACT_MSG_REOPEN "reopen"
 #define CONTRACT_MSG_DONE   "done"
 #define CONTRACT_MSG_FAILED "failed"
 

@@ -54,9 +54,13 @@ void reload_roll_back(struct master *, const char *why);
  * at the latest; workers may be started now if *ready.
  */
 uint64_t molds_keep(struct master *, bool *ready);
-/* Take what they say; they are to end; one of the children that ended may have been one. */
+/*
+ * Take what they say; they are to end; to open their logs again; one of the children that ended
+ * may have been one.
+ */
 void molds_listen(struct master *);
 void molds_stop(struct master *);
+void molds_reopen(struct master *);
 void molds_reaped(struct master *, pid_t, int status);
 
 /* A process of that generation, which was ready or not, has ended without being told to. */

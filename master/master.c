@@ -132,6 +132,7 @@ on_usr1(struct master *m)
 	if (log_reopen() == -1)
 		log_warn("cannot open the error log again");
 	m->reopened_at = scoreboard_now();
+	molds_reopen(m);
 	for (size_t i = 0; i < m->n; i++)
 		if (m->children[i].ready_at != 0)
 			kill(m->children[i].pid, SIGUSR1);

@@ -86,6 +86,17 @@ molds_stop(struct master *m)
 	}
 }
 
+void
+molds_reopen(struct master *m)
+{
+	struct generation *both[] = {m->current, m->fallback};
+
+	for (size_t i = 0; i < 2; i++)
+		if (both[i] != NULL && both[i]->mold.control != -1 &&
+		    mold_tell(&both[i]->mold, CONTRACT_MSG_REOPEN, NULL, 0) == -1)
+			log_warn("cannot tell the mold to open its log again");
+}
+
 /* A mold that cannot load the application is as bad as a worker that cannot. */
 void
 molds_reaped(struct master *m, pid_t pid, int status)

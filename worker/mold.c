@@ -153,14 +153,20 @@ become_worker(struct worker_contract *contract, const struct order *order)
 	worker_title_set("worker", 0);
 }
 
-/* For the hooks. */
+/* Mostly for the hooks. */
 static void
 order_tell(struct worker_contract *contract, struct app *app, const char *words)
 {
 	const char *hook = CONTRACT_MSG_HOOK " ";
 	bool asks = strncmp(words, hook, strlen(hook)) == 0;
-	int rc = app_backends[0]->heed(app, asks ? words + strlen(hook) : words);
+	int rc;
 
+	if (strcmp(words, CONTRACT_MSG_REOPEN) == 0) {
+		worker_reopen_files(contract);
+		app_backends[0]->reopen(app);
+		return;
+	}
+	rc = app_backends[0]->heed(app, asks ? words + strlen(hook) : words);
 	while (strcmp(words, CONTRACT_MSG_DEAF) == 0 && contract->nlisteners > 0)
 		listener_close(&contract->listeners[--contract->nlisteners]);
 	if (asks)

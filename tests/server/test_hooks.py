@@ -317,6 +317,31 @@ def test_others_that_fail_are_logged(hooked):
         assert re.search(r"Exception in the hook %s\n(.*\n)*RuntimeError: %s fails" % (name, name), h.server.log_text())
 
 
+def test_log_files_are_opened_again(hooked, tmp_path):
+    path = tmp_path / "server0" / "error.log"
+    h = hooked("nworkers_changed", env={"HOOKED_RAISE": "nworkers_changed"}, errorlog=str(path))
+    path.rename(str(path) + ".1")
+    h.server.signal(signal.SIGUSR1)
+    wait_for(path.exists)
+    h.server.signal(signal.SIGTTIN)
+    h.server.wait_log(r"RuntimeError: nworkers_changed fails")
+
+
+def test_a_recipe_for_numbers_of_workers(serve):
+    """It keeps what it knows in attributes of the server and of workers, as people do under gunicorn."""
+    names = ("on_starting", "nworkers_changed", "on_reload", "pre_fork", "post_fork")
+    server = serve("hello:app", wait=False, workers=2, **{name: "worker_numbers:" + name for name in names})
+    server.wait_log(r"worker \d+ \(pid \d+\): ready", 30, count=2)
+    server.signal(signal.SIGHUP)
+    pids = server.wait_log(r"worker \d+ \(pid (\d+)\): ready", 30, count=4)
+    server.wait_log(r"Worker exiting \(pid: \d+\)", 30, count=2)
+    for n, pid in enumerate(pids[2:], 5):
+        os.kill(int(pid), signal.SIGKILL)
+        server.wait_log(r"worker \d+ \(pid \d+\): ready", 30, count=n)
+    numbers = server.wait_log(r"number (\d) of", count=6)
+    assert sorted(numbers[:2]) == sorted(numbers[2:4]) == sorted(numbers[4:]) == ["1", "2"]
+
+
 def test_one_that_hangs(hooked):
     """The server goes on without it, and what calls hooks is replaced."""
     h = hooked("child_exit", env={"HOOKED_HANG": "child_exit"}, workers=2, timeout=3)

@@ -476,7 +476,7 @@ hooks_before(const struct app_exchange *x, PyObject *input, bool *failed)
 }
 
 void
-hooks_after(const struct app_exchange *x, PyObject *request, PyObject *environ)
+hooks_after(const struct app_exchange *x, PyObject *request, PyObject *env)
 {
 	const struct http_response *response = x->response;
 	PyObject *made, *result = NULL;
@@ -488,7 +488,7 @@ hooks_after(const struct app_exchange *x, PyObject *request, PyObject *environ)
 	    (unsigned long long)response->sent, PyBool_FromLong(response->head_sent));
 	if (made != NULL)
 		result = PyObject_CallFunctionObjArgs(hooks.post_request, hooks.worker, request,
-		    environ != NULL ? environ : Py_None, made, NULL);
+		    env != NULL ? env : Py_None, made, NULL);
 	forked_check();
 	if (result == NULL)
 		error_log_current("Exception in post_request hook");

@@ -49,6 +49,6 @@ void hooks_run(enum app_hook);
  */
 bool hooks_around_requests(void);
 PyObject *hooks_before(const struct app_exchange *, PyObject *input, bool *failed);
-void hooks_after(const struct app_exchange *, PyObject *request, PyObject *environ);
+void hooks_after(const struct app_exchange *, PyObject *request, PyObject *env);
 
 #endif
