@@ -2,6 +2,7 @@
 #include "common/address.h"
 
 #include <netdb.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,8 +99,9 @@ resolve(struct address *a, const char *host, int port, char *why, size_t why_siz
 	return 0;
 }
 
-int
-address_parse(struct address *a, const char *text, char *why, size_t why_size)
+/* Read text, and look the name up if that is wanted. */
+static int
+parse(struct address *a, const char *text, bool look_up, char *why, size_t why_size)
 {
 	char host[HOST_SIZE];
 	const char *port_text;
@@ -111,13 +113,30 @@ address_parse(struct address *a, const char *text, char *why, size_t why_size)
 		text += 6;
 	if (*text == '\0')
 		return refuse(why, why_size, "an empty address");
+	if (strncmp(text, "fd://", 5) == 0)
+		return refuse(why, why_size,
+		    "sockets are taken over as systemd passes them: LISTEN_PID, LISTEN_FDS");
 	if (strchr(text, '/') != NULL)
 		return refuse(why, why_size,
 		    "\"%s\" is no address: write HOST:PORT, or unix:PATH for a path", text);
 	if (split(text, host, sizeof(host), &port_text, why, why_size) == -1 ||
 	    (port = parse_port(port_text, why, why_size)) == -1)
 		return -1;
-	return resolve(a, host, port, why, why_size);
+	return look_up ? resolve(a, host, port, why, why_size) : 0;
+}
+
+int
+address_parse(struct address *a, const char *text, char *why, size_t why_size)
+{
+	return parse(a, text, true, why, why_size);
+}
+
+int
+address_check(const char *text, char *why, size_t why_size)
+{
+	struct address a;
+
+	return parse(&a, text, false, why, why_size);
 }
 
 const char *

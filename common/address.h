@@ -29,6 +29,9 @@ struct address {
  */
 int address_parse(struct address *, const char *text, char *why, size_t why_size);
 
+/* The same without looking up: what it says of the form. */
+int address_check(const char *text, char *why, size_t why_size);
+
 /* The path of a unix socket in the file system; NULL for all else. */
 const char *address_path(const struct address *);
 

@@ -61,19 +61,6 @@ scheme_of(const char *address, const char **rest)
 	return NULL;
 }
 
-int
-outlet_check(const char *address, char *why, size_t why_size)
-{
-	const char *rest;
-
-	if (scheme_of(address, &rest) == NULL)
-		return refuse(
-		    why, why_size, "expected udp://HOST:PORT, tcp://HOST:PORT or unix://PATH");
-	if (strlen(rest) > ADDRESS_MAX - 32)
-		return refuse(why, why_size, "an address of %zu characters", strlen(rest));
-	return 0;
-}
-
 /* "#dgram" and "#stream" at a path's end: cut off. */
 static void
 take_type(struct outlet *o, char *path)
@@ -87,27 +74,43 @@ take_type(struct outlet *o, char *path)
 	*mark = '\0';
 }
 
+/* The kind of socket, and the address as the setting bind has it. 0, or -1 with why. */
 static int
-find(struct outlet *o, const char *address, int default_port, char *why, size_t why_size)
+read_address(struct outlet *o, const char *address, int default_port, char text[ADDRESS_MAX],
+    char *why, size_t why_size)
 {
 	const char *rest, *colon;
 	const struct scheme *scheme = scheme_of(address, &rest);
-	char text[ADDRESS_MAX];
 
+	if (scheme == NULL)
+		return refuse(
+		    why, why_size, "expected udp://HOST:PORT, tcp://HOST:PORT or unix://PATH");
+	if (strlen(rest) > ADDRESS_MAX - 32)
+		return refuse(why, why_size, "an address of %zu characters", strlen(rest));
 	o->type = scheme->type;
 	o->any_type = scheme->any_type;
-	if (scheme->local) {
-		snprintf(text, sizeof(text), "unix:%s", rest);
-		take_type(o, text);
-		return address_parse(&o->to, text, why, why_size);
-	}
 	colon = strrchr(rest, ':');
-	if (colon != NULL && strchr(colon, ']') == NULL)
-		snprintf(text, sizeof(text), "%s%s", colon == rest ? "localhost" : "", rest);
-	else
+	if (scheme->local) {
+		snprintf(text, ADDRESS_MAX, "unix:%s", rest);
+		take_type(o, text);
+	} else if (colon != NULL && strchr(colon, ']') == NULL) {
+		snprintf(text, ADDRESS_MAX, "%s%s", colon == rest ? "localhost" : "", rest);
+	} else {
 		snprintf(
-		    text, sizeof(text), "%s:%d", *rest != '\0' ? rest : "localhost", default_port);
-	return address_parse(&o->to, text, why, why_size);
+		    text, ADDRESS_MAX, "%s:%d", *rest != '\0' ? rest : "localhost", default_port);
+	}
+	return 0;
+}
+
+int
+outlet_check(const char *address, char *why, size_t why_size)
+{
+	struct outlet o;
+	char text[ADDRESS_MAX];
+
+	if (read_address(&o, address, 1, text, why, why_size) == -1)
+		return -1;
+	return address_check(text, why, why_size);
 }
 
 /* ---- sockets ---- */
@@ -209,9 +212,10 @@ outlet_open(const char *address, int default_port, char *why, size_t why_size)
 	struct outlet *o = calloc(1, sizeof(*o));
 	struct timespec limit = {CONNECT_SECS, 0};
 	struct pollfd pfd = {.events = POLLOUT};
+	char text[ADDRESS_MAX];
 
-	if (o == NULL || outlet_check(address, why, why_size) == -1 ||
-	    find(o, address, default_port, why, why_size) == -1) {
+	if (o == NULL || read_address(o, address, default_port, text, why, why_size) == -1 ||
+	    address_parse(&o->to, text, why, why_size) == -1) {
 		if (o == NULL)
 			snprintf(why, why_size, "out of memory");
 		free(o);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <libconfig.h>
@@ -325,6 +326,13 @@ is_python(const char *path)
 	return (n > 3 && strcmp(path + n - 3, ".py") == 0) || strncmp(path, "python:", 7) == 0;
 }
 
+/* /dev/null: to say that there is no file. */
+static bool
+is_null(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
 static int
 file_read(struct settings *s, const char *path, unsigned depth, struct settings_error *error)
 {
@@ -341,7 +349,7 @@ file_read(struct settings *s, const char *path, unsigned depth, struct settings_
 
 	if ((fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) == -1)
 		return REFUSE(error, "%s: cannot read it: %s", path, strerror(errno));
-	if (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode))
+	if (fstat(fd, &st) == -1 || (!S_ISREG(st.st_mode) && !is_null(&st)))
 		REFUSE(error, "%s: cannot read it: not a regular file", path);
 	else if ((text = read_all(fd)) == NULL)
 		REFUSE(error, "%s: cannot read it: %s", path, strerror(errno));

@@ -22,7 +22,7 @@ BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
 # What is accepted and works, but is not the same. A setting whose default, kind or flag differs must be here.
 DIFFERENCES = {
     "config": "the file is libconfig's, by default `./greenicorn.conf`; `--from-gunicorn FILE.py` makes it from gunicorn's",
-    "bind": "no `fd://N`: inherited sockets come as systemd passes them (`LISTEN_FDS`)",
+    "bind": "no `fd://N`: inherited sockets come as systemd passes them, from descriptor 3 on: `sh -c 'LISTEN_PID=$$ LISTEN_FDS=1 exec greenicorn shop.wsgi'`",
     "backlog": "from 1 to 65535",
     "workers": "from 1 to 1024; 0 is an error",
     "worker_class": "`gevent`, the default, means green threads, without monkey patching; `sync` and `gthread` are what they say; others are errors",

@@ -31,6 +31,9 @@ def refused(result, line, status=1):
         ("timeout = 5;\ntimeout = 6;", "greenicorn.conf:2: timeout: duplicate setting name"),
         ('bind = "127.0.0.1:eighty";', 'greenicorn.conf:1: bind: the port is no number: "eighty"'),
         ('bind = "no.such.host.invalid:80";', 'greenicorn.conf:1: bind: unknown host "no.such.host.invalid"'),
+        ('bind = "fd://3";', "greenicorn.conf:1: bind: sockets are taken over as systemd passes them: LISTEN_PID, LISTEN_FDS"),
+        ('statsd_host = "127.0.0.1:x";', 'greenicorn.conf:1: statsd_host: the port is no number: "x"'),
+        ('syslog_addr = "unix://";', "greenicorn.conf:1: syslog_addr: no path after unix:"),
         ('user = "nobody-at-all";', 'greenicorn.conf:1: user: unknown user "nobody-at-all"'),
         ('group = "nobody-at-all";', 'greenicorn.conf:1: group: unknown group "nobody-at-all"'),
         ('worker_class = "tornado";', "greenicorn.conf:1: worker_class: expected green"),
@@ -39,6 +42,12 @@ def refused(result, line, status=1):
 )
 def test_a_mistake_in_the_file(tmp_path, text, line):
     refused(run("ok", cwd=tmp_path, text=text), line)
+
+
+def test_no_file_at_all(tmp_path):
+    result = run("--print-config", "-c", "/dev/null", cwd=tmp_path, text="workers = 3;")
+    assert result.returncode == 0 and "workers = 1; # default" in result.stdout, result
+    refused(run("-c", "/dev/zero", "ok", cwd=tmp_path), "/dev/zero: cannot read it: not a regular file")
 
 
 def test_an_unreadable_file(tmp_path):
