@@ -24,6 +24,10 @@ static const struct values {
     {"USER", "-u", "_users", "-x -a '(__fish_complete_users)'", NULL},
     {"GROUP", "-g", "_groups", "-x -a '(__fish_complete_groups)'", NULL},
     {"LEVEL", NULL, NULL, NULL, "debug|info|warning|error|critical"},
+    {"CLASS", NULL, NULL, NULL, "gevent|sync|gthread"},
+    {"FORMAT", NULL, NULL, NULL, "json"},
+    {"FACILITY", NULL, NULL, NULL,
+	"user|daemon|local0|local1|local2|local3|local4|local5|local6|local7"},
 };
 
 /* A flag, whether of a setting or not. */

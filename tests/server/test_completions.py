@@ -66,6 +66,9 @@ def test_bash_offers_every_flag(folder):
 def test_bash_offers_values(folder, before):
     assert bash(folder, *before, "") == ["critical", "debug", "error", "info", "warning"]
     assert bash(folder, *before, "de") == ["debug"]
+    assert bash(folder, "-k", "") == ["gevent", "gthread", "sync"]
+    assert bash(folder, "--header-map", "d") == ["dangerous", "drop"]
+    assert bash(folder, "--script-name", "") == []
 
 
 def test_bash_offers_files_folders_and_accounts(folder):
