@@ -4,8 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
-#include <string.h>
+#include <stddef.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,7 +21,7 @@
 #include "worker/python/thread.h"
 
 /* How long worker_abort may take: the master kills what is still there two seconds after ABRT. */
-#define ABORT_PATIENCE_NS 500000000L
+#define ABORT_PATIENCE_SECS 1
 
 static struct {
 	PyObject *module;                 /* owned: hooks.py; NULL: no hook is set */
@@ -404,11 +403,7 @@ run_abort(void)
 		log_warnx("worker_abort cannot be run: no thread for it");
 		return;
 	}
-	deadline.tv_nsec += ABORT_PATIENCE_NS;
-	if (deadline.tv_nsec >= 1000000000L) {
-		deadline.tv_sec++;
-		deadline.tv_nsec -= 1000000000L;
-	}
+	deadline.tv_sec += ABORT_PATIENCE_SECS;
 	do
 		rc = sem_timedwait(&aborted, &deadline);
 	while (rc == -1 && errno == EINTR);
