@@ -69,7 +69,10 @@ check_accepted(const struct http_request *req, const char *head, size_t n)
 	FUZZ_ASSERT(count_fields(req, "host") <= 1);
 }
 
-/* In pieces of one to seven bytes: the same answer as for the whole. */
+/*
+ * In pieces of one to seven bytes: the same answer as for the whole. Of two faults the one that
+ * shows first may be another.
+ */
 static long
 scan_in_pieces(const char *buf, size_t n, const struct http_limits *limits)
 {
@@ -100,7 +103,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct http_limits *limits;
 	size_t scanned = 0;
 	char *head;
-	long n;
+	long n, pieces;
 
 	if (size < 1)
 		return 0;
@@ -113,7 +116,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	n = http_head_scan(head, size, &scanned, limits);
 	FUZZ_ASSERT(n <= (long)size);
 	FUZZ_ASSERT(n >= 0 || n == -400 || n == -414 || n == -431);
-	FUZZ_ASSERT(scan_in_pieces(head, size, limits) == n);
+	pieces = scan_in_pieces(head, size, limits);
+	FUZZ_ASSERT(pieces == n || (pieces < 0 && n < 0));
 	if (n > 0) {
 		FUZZ_ASSERT((size_t)n <= http_head_max(limits));
 		if (limits->folding)
