@@ -32,6 +32,7 @@ static struct {
 	int out;    /* where lines go: fd, or owned: see out_open */
 	bool is_socket;
 	enum log_level level;
+	bool terminal; /* short lines with colours */
 	bool journal;  /* lines begin with <N>, a priority of syslog(3): sd-daemon(3) */
 	unsigned lost; /* lines, since the last one that could be written */
 	void (*also)(int, const char *, size_t);
@@ -58,6 +59,16 @@ is_journal(void)
 
 	return text != NULL && sscanf(text, "%llu:%llu", &dev, &ino) == 2 &&
 	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
+/* Somebody watches: not where colours are unwanted (no-color.org) or cannot be. */
+static bool
+is_terminal(void)
+{
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+
+	return isatty(STDERR_FILENO) && (no_color == NULL || *no_color == '\0') && term != NULL &&
+	       strcmp(term, "dumb") != 0;
 }
 
 /*
@@ -116,6 +127,7 @@ log_open(const char *path, enum log_level level)
 	the_log.fd = the_log.out = fd;
 	the_log.level = level;
 	the_log.journal = copy == NULL && is_journal();
+	the_log.terminal = copy == NULL && is_terminal();
 	out_open();
 	return 0;
 }
@@ -169,8 +181,16 @@ log_reopen(void)
 void
 log_stderr_replaced(void)
 {
-	if (the_log.path == NULL)
-		out_open();
+	if (the_log.path != NULL)
+		return;
+	the_log.terminal = is_terminal();
+	out_open();
+}
+
+bool
+log_is_terminal(void)
+{
+	return the_log.terminal;
 }
 
 int
@@ -276,11 +296,24 @@ log_raw(const char *text, size_t n)
 static size_t
 log_prefix(char *buf, size_t size, enum log_level level)
 {
+	static const char *const colours[] = {
+	    [LOG_LEVEL_DEBUG] = "2",
+	    [LOG_LEVEL_INFO] = "32",
+	    [LOG_LEVEL_WARNING] = "33",
+	    [LOG_LEVEL_ERROR] = "31",
+	    [LOG_LEVEL_CRITICAL] = "1;31",
+	};
 	time_t now = time(NULL);
 	struct tm tm;
 	char stamp[40];
 
 	localtime_r(&now, &tm);
+	if (the_log.terminal) {
+		strftime(stamp, sizeof(stamp), "%H:%M:%S", &tm);
+		return (size_t)snprintf(buf, size,
+		    "\x1b[2m[%s] [%d]\x1b[0m [\x1b[%sm%s\x1b[0m] ", stamp, (int)getpid(),
+		    colours[level], level_names[level]);
+	}
 	strftime(stamp, sizeof(stamp), "%Y-%m-%d %H:%M:%S %z", &tm);
 	return (size_t)snprintf(buf, size, "%s[%s] [%d] [%s] ",
 	    the_log.journal ? journal_priorities[level] : "", stamp, (int)getpid(),

@@ -3,6 +3,8 @@
  *
  *	[2026-08-18 12:00:00 +0000] [4711] [INFO] Booting worker with pid: 4711
  *
+ * on a terminal without the date, and in colours.
+ *
  * log_warn and log_fatal come in two forms as in err(3): with strerror(errno),
  * or with an x without it. errno is kept. Lines up to PIPE_BUF leave in one
  * write(2), so those of several processes do not mix. A full disk or a reader that has
@@ -57,6 +59,9 @@ int log_reopen(void);
 
 /* Standard error is another file now. */
 void log_stderr_replaced(void);
+
+/* Whether lines go to a terminal, and so are short and coloured. */
+bool log_is_terminal(void);
 
 /* The log's descriptor: for faulthandler, and for a child to inherit. */
 int log_fd(void);

@@ -54,6 +54,9 @@ int settings_set(struct settings *, const char *name, const char *value, const c
 int settings_append(struct settings *, const char *name, const char *value, const char *origin,
     struct settings_error *);
 
+/* Whether the application is loaded before the workers are forked: preload_app, without reload. */
+bool settings_preloads(const struct settings *);
+
 /* Where a setting's value came from, "file:line" or the like: for error texts. */
 const char *settings_origin(const struct settings *, const char *name);
 

@@ -155,3 +155,9 @@ settings_check(const struct settings *s, struct settings_error *error)
 		return -1;
 	return 0;
 }
+
+bool
+settings_preloads(const struct settings *s)
+{
+	return s->preload_app && !s->reload;
+}

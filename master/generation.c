@@ -232,7 +232,7 @@ generation_new(struct settings *s, const struct generation *old, struct fds *inh
 	g->settings = *s;
 	g->workers = (size_t)s->workers;
 	g->hooks = hooks_set(s);
-	g->has_mold = g->hooks || s->preload_app;
+	g->has_mold = g->hooks || settings_preloads(s);
 	g->settings_fd = g->memory_fd = -1;
 	g->mold = MOLD_NONE;
 	g->title = xasprintf("greenicorn: worker [%s]", s->proc_name ? s->proc_name : s->wsgi_app);
@@ -286,13 +286,35 @@ generation_free(struct generation *g, const struct generation *heir)
 	free(g);
 }
 
-char *
-generation_addresses(const struct generation *g)
+/* What listens on all addresses cannot be opened in a browser by that name. */
+static char *
+address_to_click(const char *text)
 {
-	char *text = xstrdup(""), *longer;
+	static const struct {
+		const char *any, *one;
+	} names[] = {{"http://0.0.0.0:", "http://127.0.0.1:"}, {"http://[::]:", "http://[::1]:"}};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		size_t n = strlen(names[i].any);
+
+		if (strncmp(text, names[i].any, n) == 0)
+			return xasprintf(
+			    "%s%s (and all other addresses)", names[i].one, text + n);
+	}
+	return xstrdup(text);
+}
+
+char *
+generation_addresses(const struct generation *g, bool to_click)
+{
+	char *text = xstrdup(""), *longer, *address;
 
 	for (size_t i = 0; i < g->nbindings; i++) {
-		longer = xasprintf("%s%s%s", text, i ? "," : "", g->bindings[i].listener.text);
+		const char *given = g->bindings[i].listener.text;
+
+		address = to_click ? address_to_click(given) : xstrdup(given);
+		longer = xasprintf("%s%s%s", text, i ? "," : "", address);
+		free(address);
 		free(text);
 		text = longer;
 	}

@@ -65,7 +65,10 @@ bool generation_is_inherited(const struct generation *);
 /* The settings in a sealed memfd, for workers: one shall not change another's. -1 with errno. */
 int generation_pack(const struct settings *);
 
-/* "http://127.0.0.1:8000,unix:/run/x.sock"; the caller frees it. */
-char *generation_addresses(const struct generation *);
+/*
+ * "http://127.0.0.1:8000,unix:/run/x.sock", to click: http://127.0.0.1 where it says 0.0.0.0; the
+ * caller frees it.
+ */
+char *generation_addresses(const struct generation *, bool to_click);
 
 #endif

@@ -124,6 +124,9 @@ log_unused(const struct settings *s)
 			log_warnx("%s: %s does nothing here: %s", settings_origin(s, row->name),
 			    row->name, row->why);
 	}
+	if (s->preload_app && s->reload)
+		log_warnx("%s: preload_app is off: with reload each worker loads the application",
+		    settings_origin(s, "preload_app"));
 	if (s->threads > 1 && worker_class_kind(s, why, sizeof(why)) == WORKER_GREEN)
 		log_warnx("%s: threads does nothing here: each request has a green thread; "
 			  "worker_class = \"gthread\" has native ones",
@@ -196,7 +199,7 @@ privileges_drop(const struct settings *s, const struct privs *privs)
 static void
 log_listening(const struct generation *g)
 {
-	char *addresses = generation_addresses(g);
+	char *addresses = generation_addresses(g, log_is_terminal());
 
 	log_info("Listening at: %s (%d)", addresses, (int)getpid());
 	log_info("Using worker: %s", worker_class_name(&g->settings));

@@ -209,7 +209,7 @@ mold_run(struct worker_contract *contract, struct app **app)
 	if (rc != 0)
 		return rc;
 	log_info("%s loaded, to fork workers from (pid: %d)",
-	    contract->settings.preload_app ? "Application" : "Server hooks", (int)getpid());
+	    settings_preloads(&contract->settings) ? "Application" : "Server hooks", (int)getpid());
 	worker_leave_streams(&contract->settings);
 	if (say(contract->control, CONTRACT_MSG_READY) == -1)
 		fatal("cannot tell the master");

@@ -12,8 +12,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -336,6 +338,38 @@ on_used_up(void *arg)
 	worker_retire(arg, "Autorestarting worker after current request.");
 }
 
+/* ---- the application's code has changed ---- */
+
+/* Asked for by a thread of the application's interpreter, once. */
+static struct {
+	struct worker *worker;
+	struct green_job job;
+	char why[PATH_MAX];
+} reloading;
+
+/*
+ * Who saves a file wants to see it in the next response: this worker takes no more connections, and
+ * what comes waits in the kernel for its successor, which the master starts meanwhile.
+ */
+static void
+reloading_begin(void *arg)
+{
+	struct worker *w = arg;
+
+	if (w->state != WORKER_SERVING)
+		return; /* worker_serve looks */
+	worker_retire(w, reloading.why);
+	worker_stop(w);
+}
+
+static void
+reloading_ask(const char *why)
+{
+	snprintf(reloading.why, sizeof(reloading.why), "%s", why);
+	reloading.job = (struct green_job){.fn = reloading_begin, .arg = reloading.worker};
+	green_run(&reloading.job);
+}
+
 /* ---- signals ---- */
 
 void
@@ -552,6 +586,7 @@ worker_load(struct worker *w)
 
 	config.stack_fd = watch_stack_fd();
 	config.signals_set = on_signals_set;
+	config.changed = reloading_ask;
 	config.is_worker = !w->contract->settings.check_config;
 	if (w->app != NULL)
 		return w->ops->adopt(w->app, &config);
@@ -627,6 +662,8 @@ worker_serve(struct worker *w)
 	log_info("Worker ready (pid: %d)", (int)getpid());
 	worker_leave_streams(&w->contract->settings);
 	(void)master_tell(w, CONTRACT_MSG_READY);
+	if (reloading.why[0] != '\0')
+		reloading_begin(w);
 }
 
 /* The application's main thread has something to do. */
@@ -771,6 +808,7 @@ worker_init(struct worker *w, const struct worker_contract *contract)
 
 	char why[512];
 
+	reloading.worker = w;
 	w->contract = contract;
 	w->ops = app_backends[0];
 	w->state = WORKER_LOADING;

@@ -88,6 +88,8 @@ struct app_config {
 	int memory;                       /* a mold's: contract.h; -1 */
 	unsigned age;                     /* the how-manieth worker of the server it is */
 	bool is_worker;                   /* it will serve: neither a mold nor --check-config */
+	/* The application's code is another one: replace this worker. From any OS thread. */
+	void (*changed)(const char *why);
 };
 
 struct app;

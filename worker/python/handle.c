@@ -21,6 +21,7 @@
 #include "worker/python/logs.h"
 #include "worker/python/preempt.h"
 #include "worker/python/python.h"
+#include "worker/python/reload.h"
 #include "worker/python/respond.h"
 #include "worker/python/serving.h"
 #include "worker/python/spawn.h"
@@ -197,11 +198,13 @@ app_begin(struct app *app, const struct app_config *config)
 {
 	int code = 0;
 
-	if (hooks_began(config) == -1)
+	if (hooks_began(config) == -1 || reload_open(config) == -1)
 		return load_failed();
 	if (app->callable == NULL)
 		code = load_application(config->uri, &app->callable);
 	if (code == 0 && hooks_loaded(app->callable) == -1)
+		code = load_failed();
+	if (code == 0 && reload_watch() == -1)
 		code = load_failed();
 	if (code == 0 && logs_begin(config) == -1)
 		code = WORKER_EXIT_BOOT;
@@ -224,7 +227,7 @@ app_prepare(struct app *app, const struct app_config *config)
 		return code;
 	if (config->is_worker)
 		return app_begin(app, config);
-	if (!config->settings->preload_app && !config->settings->check_config)
+	if (!settings_preloads(config->settings) && !config->settings->check_config)
 		return 0; /* each worker loads it */
 	return load_application(config->uri, &app->callable);
 }
