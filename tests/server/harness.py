@@ -22,6 +22,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 APPS = os.path.join(ROOT, "tests", "apps")
 BUILD = os.path.abspath(os.environ.get("GREENICORN_BUILD", os.path.join(ROOT, "build")))
+# a virtual environment with what Debian has not: see dev
+PACKAGES = os.environ.get("GREENICORN_PACKAGES", os.path.join(ROOT, "build", "packages"))
 MASTER = os.path.join(BUILD, "master", "greenicorn")
 WORKER = os.path.join(BUILD, "worker", "greenicorn-worker")
 # A sanitizer makes everything slower: deadlines, never expectations, are stretched by it.

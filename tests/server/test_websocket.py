@@ -1,5 +1,6 @@
 """gunicorn.socket: applications that take the connection over, and those that only look; early hints."""
 
+import os
 import resource
 import signal
 import socket
@@ -9,7 +10,7 @@ import pytest
 import websocket  # websocket-client
 
 import harness
-from harness import needs, wait_for
+from harness import wait_for
 
 HANDSHAKE = (
     "GET %s HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -54,11 +55,9 @@ def access_log(server):
 
 
 @pytest.mark.parametrize(
-    "path", ["/echo", "/threaded?os", "/threaded?green", "/simple", "/returns", "/generator", "/fails", "/switch", "/duplicate"]
+    "path", ["/echo", "/threaded?os", "/threaded?green", "/returns", "/generator", "/fails", "/switch", "/duplicate"]
 )
 def test_a_real_client(server, path):
-    if path == "/simple":
-        needs("simple_websocket")
     ws = connect(server, path)
     for message in ("hello", "x" * 50000, "äöü"):
         ws.send(message)
@@ -72,6 +71,24 @@ def test_a_real_client(server, path):
         pass  # this client has answered the server's close frame, too, which nobody reads
     ws.shutdown()
     wait_for(lambda: "GET %s HTTP/1.1 101 0" % path in access_log(server), what="the access log")
+    assert path == "/fails" or "Error handling request GET %s\n" % path not in server.log_text()
+
+
+@pytest.mark.skipif(not os.path.isdir(harness.PACKAGES), reason="no packages from PyPI: ./dev test gets them")
+@pytest.mark.parametrize("app, path", [("websocket_app:app", "/simple"), ("flask_sock_app:app", "/echo")])
+def test_libraries_that_know_gunicorn(serve, app, path):
+    """simple-websocket and Flask-Sock, from a virtual environment: their own threads, pings and closing."""
+    server = serve(app, virtualenv=harness.PACKAGES)
+    for _ in range(2):
+        sockets = [connect(server, path) for _ in range(50)]
+        for i, ws in enumerate(sockets):
+            ws.send("hello %d" % i)
+        for i, ws in enumerate(sockets):
+            assert ws.recv() == "hello %d" % i
+        for ws in sockets:
+            ws.close()
+    wait_for(lambda: "in flight" not in open("/proc/%d/cmdline" % server.worker()).read(), 20, "the end of the requests")
+    assert "Traceback" not in server.log_text()
 
 
 @pytest.mark.parametrize("path", ["/echo", "/threaded?green", "/switch", "/generator"])

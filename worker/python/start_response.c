@@ -159,6 +159,9 @@ start(struct start_response *self, PyObject *status, PyObject *headers, PyObject
 {
 	struct http_response *response = self->response;
 
+	/* frameworks answer what was a WebSocket, too: nothing of that leaves */
+	if (response->handed_over)
+		return write_new((PyObject *)self);
 	if (exc_info != NULL && exc_info != Py_None) {
 		if (response->head_sent) {
 			reraise(exc_info);
