@@ -82,7 +82,7 @@ def normalised(text, port=None):
     text = re.sub(r"\('127\.0\.0\.1', \d+\)", "(ADDRESS)", text)
     text = re.sub(r"/[\w/.-]*/parity-\w+[\w/.-]*", "PATH", text)
     text = re.sub(r"\((\d{2,})\)", "(PID)", text)
-    text = re.sub(r"NAME/\d[\w.~+-]*", "NAME/VERSION", text)
+    text = re.sub(r"NAME/[\d.]+[\w.~+-]*|NAME/VERSION", "NAME/VERSION", text)
     return re.sub(r"(pid:? ?|PID )\d+", r"\1PID", text)
 
 
@@ -143,11 +143,13 @@ class Running:
     def lines(self):
         """'LEVEL message' of each line in the log's form, normalised, without repeats.
 
-        Not that of gunicorn's control socket: a thread writes it at any time.
+        Not that of gunicorn's control socket: a thread writes it at any time. Nor greenicorn's
+        about root: the user of the test decides it.
         """
+        passed_over = ("INFO Control socket listening", "WARNING running as root")
         found = re.findall(r"^\[\d{4}-[^]]+\] \[\d+\] \[(\w+)\] (.*)$", self.text(), re.M)
         lines = {"%s %s" % (level, normalised(message)) for level, message in found}
-        return {line for line in lines if not line.startswith("INFO Control socket listening")}
+        return {line for line in lines if not line.startswith(passed_over)}
 
     def answer(self, data):
         """What comes for these bytes until the server closes, or is silent; None: nothing."""
@@ -224,10 +226,10 @@ Verdict = collections.namedtuple("Verdict", "group item theirs ours kind why")
 def compare(theirs, ours, newest=None):
     """A Verdict of each item: same, newer (as gunicorn 26.1), different (with a reason), or wrong."""
     verdicts = []
-    for group in dict.fromkeys([*theirs, *ours]):
+    for group in dict.fromkeys(group for group, _, _ in CASES if group in theirs or group in ours):
         a, b = theirs.get(group, {}), ours.get(group, {})
         n = (newest or {}).get(group, {})
-        for item in dict.fromkeys([*a, *b]):
+        for item in sorted({*a, *b}):
             x, y = a.get(item), b.get(item)
             known = reason(group, item)
             if x == y:
@@ -259,7 +261,7 @@ def recorded():
 
 def cell(value):
     text = "–" if value is None else value if isinstance(value, str) else json.dumps(value)
-    text = text.replace("|", "\\|").replace("\n", " ")
+    text = text.replace("|", "\\|").replace("\r", "\\r").replace("\n", "\\n")
     return "`%s`" % text if text not in ("–", "") else text
 
 

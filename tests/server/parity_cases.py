@@ -184,7 +184,9 @@ def other_signals(peer):
         run.signal(signal.SIGWINCH)
         run.wait_log("winch")
         run.wait_log("usr1")
-        return dict.fromkeys(sorted(run.lines() - before), True)
+        # gunicorn tells of a worker that ends before it has its own handlers
+        lines = {line for line in run.lines() - before if "was sent SIGTERM" not in line}
+        return dict.fromkeys(sorted(lines), True)
 
 
 @case("log", "INT")
@@ -391,6 +393,11 @@ def fifty_requests():
         yield "%s: %s" % (name, text), ("GET", "/echo", ((name, text),))
 
 
+def unsized(line):
+    """A line without the size of what a process tells of itself: its environ, its pid."""
+    return re.sub(r"(\|200)\|\d+\|\d+(\|.*\|)(application/json\||-\|/pid\|)", r"\1|N|N\2\3", line)
+
+
 @case("access log", "fifty requests")
 def access_lines(peer):
     requests = list(fifty_requests())
@@ -408,7 +415,7 @@ def access_lines(peer):
             wait_for(lambda: os.path.getsize(run.access) > before, 20, "a line for %s" % what)
             with open(run.access, errors="backslashreplace") as f:
                 f.seek(before)
-                seen[what] = re.sub(r"^%s$" % run.port, "PORT", f.read().rstrip("\n"))
+                seen[what] = unsized(f.read().rstrip("\n"))
         return seen
 
 
