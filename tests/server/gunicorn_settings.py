@@ -29,6 +29,7 @@ DIFFERENCES = {
     "worker_connections": "for a worker, not for each of its addresses",
     "keepalive": "75 s, longer than the 60 s of most proxies, which is what 502s come from; idle connections cost little, and are the first to go at a stop. It is for the silence between two requests only",
     "limit_request_line": "0 is 1 MiB; more than 8190 is taken as it is; 414 instead of 400",
+    "limit_request_fields": "more than 32768, gunicorn's own limit, is an error",
     "limit_request_field_size": "0 is 1 MiB (gunicorn: 8190, though it says unlimited)",
     "check_config": "the application is loaded in a worker, as it would be",
     "print_config": "the output is a configuration file, with where each value came from",

@@ -64,6 +64,16 @@ def test_the_program_takes_every_flag(tmp_path, section):
                 assert result.stderr.count("\n") == 1 and ": %s: " % s["name"] in result.stderr, result.stderr
 
 
+def test_numbers_that_gunicorn_takes(tmp_path):
+    """0 for never or unlimited, and large ones for nearly so."""
+    for value in ("0", "31536000"):
+        for flag in ("--timeout", "--graceful-timeout", "--keep-alive", "--max-requests"):
+            assert run("--print-config", flag, value, cwd=tmp_path).returncode == 0, flag
+    for flag in ("--limit-request-line", "--limit-request-fields", "--limit-request-field_size"):
+        assert run("--print-config", flag, "0", cwd=tmp_path).returncode == 0, flag
+        assert "is out of range (0 to " in run("--print-config", flag, "-1", cwd=tmp_path).stderr, flag
+
+
 def test_help_has_every_flag():
     words = set(run("--help", cwd=harness.ROOT).stdout.replace(",", " ").replace("[", " ").split())
     missing = [flag for s in THEIRS for flag in s["cli"] if flag not in words]
