@@ -71,27 +71,28 @@ path_own(struct listener *l, uid_t uid, gid_t gid)
 }
 
 static int
-bind_unix(struct listener *l, mode_t mask, uid_t uid, gid_t gid)
+bind_unix(struct listener *l, const struct listener_options *o)
 {
 	mode_t old_mask;
 	int rc;
 
 	if (path_free(&l->address) == -1)
 		return -1;
-	old_mask = umask(mask);
+	old_mask = umask(o->umask);
 	rc = bind(l->fd, &l->address.any.sa, l->address.len);
 	umask(old_mask);
-	return rc == 0 ? path_own(l, uid, gid) : -1;
+	return rc == 0 ? path_own(l, o->uid, o->gid) : -1;
 }
 
 /* Accepted sockets inherit TCP_NODELAY: a response leaves in few writes, none should wait. */
 static int
-bind_inet(struct listener *l)
+bind_inet(struct listener *l, const struct listener_options *o)
 {
 	const int on = 1;
 
 	if (setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == -1 ||
-	    setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
+	    setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1 ||
+	    (o->reuse_port && setsockopt(l->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) == -1))
 		return -1;
 	return bind(l->fd, &l->address.any.sa, l->address.len);
 }
@@ -105,18 +106,17 @@ learn_address(struct listener *l)
 }
 
 int
-listener_open(
-    struct listener *l, const struct address *a, int backlog, mode_t mask, uid_t uid, gid_t gid)
+listener_open(struct listener *l, const struct address *a, const struct listener_options *o)
 {
 	int family = a->any.sa.sa_family, rc, saved_errno;
 
 	*l = (struct listener){.address = *a};
 	if ((l->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) == -1)
 		return -1;
-	rc = family == AF_UNIX ? bind_unix(l, mask, uid, gid) : bind_inet(l);
+	rc = family == AF_UNIX ? bind_unix(l, o) : bind_inet(l, o);
 	if (rc == 0 && family != AF_UNIX)
 		rc = learn_address(l);
-	if (rc == -1 || listen(l->fd, backlog) == -1) {
+	if (rc == -1 || listen(l->fd, o->backlog) == -1) {
 		saved_errno = errno;
 		listener_unlink(l);
 		listener_close(l);

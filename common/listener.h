@@ -20,13 +20,19 @@ struct listener {
 	ino_t ino;
 };
 
+struct listener_options {
+	int backlog;
+	bool reuse_port; /* other servers may have the address, too: SO_REUSEPORT, socket(7) */
+	mode_t umask;    /* of a unix socket's file */
+	uid_t uid;       /* its owner; -1: whoever we are */
+	gid_t gid;
+};
+
 /*
- * Bind and listen. A unix socket that nobody listens on any more is replaced; its
- * file gets umask and, unless they are -1, uid and gid. 0, or -1 with errno (EADDRINUSE,
- * EACCES, ENOTSOCK: the path is another kind of file, …).
+ * Bind and listen. A unix socket that nobody listens on any more is replaced. 0, or -1 with errno
+ * (EADDRINUSE, EACCES, ENOTSOCK: the path is another kind of file, …).
  */
-int listener_open(
-    struct listener *, const struct address *, int backlog, mode_t umask, uid_t, gid_t);
+int listener_open(struct listener *, const struct address *, const struct listener_options *);
 
 /*
  * Take over a listening socket (systemd's, the master's) and learn its address.

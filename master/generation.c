@@ -75,12 +75,14 @@ binding_open(struct binding *b, const struct settings *s, const struct privs *pr
     const char *text)
 {
 	bool chown = privs_differ(privs);
-	uid_t uid = chown ? privs->uid : (uid_t)-1;
-	gid_t gid = chown ? privs->gid : (gid_t)-1;
+	struct listener_options options = {.backlog = s->backlog,
+	    .reuse_port = s->reuse_port,
+	    .umask = (mode_t)s->umask,
+	    .uid = chown ? privs->uid : (uid_t)-1,
+	    .gid = chown ? privs->gid : (gid_t)-1};
 
 	for (;;) {
-		if (listener_open(
-			&b->listener, &b->wanted, s->backlog, (mode_t)s->umask, uid, gid) == 0)
+		if (listener_open(&b->listener, &b->wanted, &options) == 0)
 			return 0;
 		if (errno != EADDRINUSE || --tries <= 0)
 			return -1;

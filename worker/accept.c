@@ -11,6 +11,8 @@
 #include "worker/accept.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -185,31 +187,43 @@ accept_may_go_on(int error)
 	}
 }
 
-static void
-on_acceptable(evutil_socket_t fd, short what, void *arg)
+/* Up to so many connections. How many, which is fewer only when there were no more. */
+static int
+acceptor_take(struct acceptor *self, int batch)
 {
-	struct acceptor *self = arg;
 	struct acceptors *a = self->all;
-	struct shares shares = shares_take(a->contract);
-	int batch = shares.workers > 1 ? ACCEPT_SHARED : ACCEPT_ALONE;
+	int taken = 0;
 
-	(void)what;
-	while (a->open && batch-- > 0) {
+	while (a->open && taken < batch) {
 		struct address peer = {.len = sizeof(peer.any)};
-		int s = accept4((int)fd, &peer.any.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int s = accept4(
+		    self->listener->fd, &peer.any.sa, &peer.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (s != -1) {
-			shares.ours++;
-			shares.all++;
+			taken++;
 			a->accepted(s, self->listener, &peer, a->arg);
 		} else if (errno == EAGAIN) {
-			return;
+			break;
 		} else if (!accept_may_go_on(errno)) {
 			acceptors_failed(a, "accept");
 		}
 	}
-	if (a->open)
-		acceptors_share(a, &shares);
+	return taken;
+}
+
+static void
+on_acceptable(evutil_socket_t fd, short what, void *arg)
+{
+	struct acceptor *self = arg;
+	struct shares shares = shares_take(self->all->contract);
+	int taken = acceptor_take(self, shares.workers > 1 ? ACCEPT_SHARED : ACCEPT_ALONE);
+
+	(void)fd;
+	(void)what;
+	shares.ours += (uint64_t)taken;
+	shares.all += (uint64_t)taken;
+	if (taken > 0 && self->all->open)
+		acceptors_share(self->all, &shares);
 }
 
 void
@@ -225,6 +239,23 @@ acceptors_look(struct acceptors *a)
 	acceptors_settle(a);
 	for (size_t i = 0; i < a->n; i++)
 		on_acceptable(a->each[i].listener->fd, EV_READ, &a->each[i]);
+}
+
+void
+acceptors_finish(struct acceptors *a)
+{
+	bool last;
+
+	a->paused = false;
+	acceptors_settle(a);
+	atomic_thread_fence(memory_order_seq_cst); /* of two that stop at once one sees the other */
+	last = shares_take(a->contract).workers == 0;
+	for (size_t i = 0; i < a->n; i++)
+		(void)acceptor_take(&a->each[i], last ? INT_MAX : ACCEPT_SHARED);
+	acceptors_close(a);
+	a->wanted = false;
+	for (size_t i = 0; i < a->n; i++)
+		listener_close(a->each[i].listener);
 }
 
 struct acceptors *

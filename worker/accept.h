@@ -31,4 +31,11 @@ void acceptors_open(struct acceptors *, bool);
  */
 void acceptors_look(struct acceptors *);
 
+/*
+ * We stop, and our row says so. Take the connections that are left to us, which for the last worker
+ * that goes are all that the kernel has established, and close the listening sockets: who
+ * connects later is refused, or served by others, but does not wait for us.
+ */
+void acceptors_finish(struct acceptors *);
+
 #endif

@@ -281,13 +281,12 @@ worker_stop(struct worker *w)
 
 	if (w->state >= WORKER_STOPPING)
 		return;
-	acceptors_look(w->acceptors); /* a connection for which we have been woken, and no other */
-	w->state = WORKER_STOPPING;
 	atomic_store(&w->contract->row->state, SCOREBOARD_STOPPING);
+	acceptors_finish(w->acceptors);
+	w->state = WORKER_STOPPING;
 	evtimer_add(w->limit, &limit);
 	if (w->conns == NULL)
 		return; /* the application is still being loaded: main_green will see */
-	accepting_update(w);
 	conns_drain(w->conns);
 	leave_when_empty(w);
 }

@@ -23,6 +23,7 @@ BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
 DIFFERENCES = {
     "config": "the file is libconfig's, by default `./greenicorn.conf`; `--from-gunicorn FILE.py` makes it from gunicorn's",
     "bind": "no `fd://N`: inherited sockets come as systemd passes them, from descriptor 3 on: `sh -c 'LISTEN_PID=$$ LISTEN_FDS=1 exec greenicorn shop.wsgi'`",
+    "reuse_port": "lets other servers have the address, too; the workers of one server share a socket, so that none of its connections is lost when a worker goes",
     "backlog": "from 1 to 65535",
     "workers": "from 1 to 1024; 0 is an error",
     "worker_class": "`gevent`, the default, means green threads, without monkey patching; `sync` and `gthread` are what they say; others are errors",

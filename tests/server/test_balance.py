@@ -60,7 +60,7 @@ def assert_balanced(counts, among=WORKERS):
 def one_busy(server, folder):
     """A worker that has no time for others."""
     flag = folder / "enough"
-    with server.connect(60) as line:
+    with server.connect(120) as line:
         line.get("/compute?%s" % flag)
         try:
             server.wait_log("GET /compute lets no other request run", 30)  # it has begun
@@ -149,3 +149,38 @@ def test_no_thundering_herd(serve):
     for _ in range(500):
         server.get()
     assert sum(map(woken, server.workers())) - before < 500 * 4
+
+
+def test_connections_that_nobody_has_taken_yet_at_a_stop(serve):
+    """The worker that goes last takes them all."""
+    server = serve("balance", workers=2, timeout=0, graceful_timeout=60)
+    workers = server.workers()
+    with Crowd(server) as crowd:
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        crowd.come(50, each=lambda line: line.get("/"))
+        server.signal(signal.SIGTERM)
+        server.wait_log("Handling signal: term")
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        assert {int(line.response().text) for line in crowd.lines} <= set(workers)
+    assert server.process.wait(60 * harness.PATIENCE) == 0
+
+
+def test_two_servers_on_one_address(serve):
+    """reuse_port: the kernel deals connections out to both; when one goes, none that it has is lost."""
+    first = serve("balance", reuse_port=True)
+    second = serve("balance", reuse_port=True, bind="127.0.0.1:%d" % first.port)
+    pids = {first.worker(), second.worker()}
+    with Crowd(first) as crowd:
+        crowd.come(200)
+        assert set(crowd.counts()) == pids
+    with Crowd(first) as crowd:
+        os.kill(first.worker(), signal.SIGSTOP)
+        crowd.come(100, each=lambda line: line.get("/"))
+        first.signal(signal.SIGTERM)
+        first.wait_log("Handling signal: term")
+        os.kill(first.worker(), signal.SIGCONT)
+        assert {int(line.response().text) for line in crowd.lines} == pids
+    assert first.process.wait(60 * harness.PATIENCE) == 0
+    assert int(first.get().text) == second.worker()  # at the same port

@@ -96,6 +96,25 @@ def test_a_second_term_changes_nothing(serve):
     assert server.process.wait(30 * harness.PATIENCE) == 0
 
 
+def test_who_connects_during_a_stop_is_refused(serve):
+    """At once: it could only wait for a server that is about to end."""
+    server = serve("faulty", workers=2, graceful_timeout=60)
+    with closing(in_flight(server, ["/sleep?3"])) as (line,):
+        server.signal(signal.SIGTERM)
+        server.wait_log(r"worker \d \(pid \d+\): stopping", count=2)
+
+        def refused():
+            try:
+                server.connect().close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        wait_for(refused)
+        assert line.response().status == 200
+    assert server.process.wait(30 * harness.PATIENCE) == 0
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGQUIT])
 def test_a_quick_stop_does_not_wait_for_requests(serve, sig):
     server = serve("faulty", graceful_timeout=120)

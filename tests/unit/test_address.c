@@ -83,10 +83,12 @@ test_refused(void **state)
 static int
 open_on(struct listener *l, const char *text, mode_t mask)
 {
+	struct listener_options options = {
+	    .backlog = 16, .umask = mask, .uid = (uid_t)-1, .gid = (gid_t)-1};
 	struct address a;
 
 	assert_int_equal(address_parse(&a, text, NULL, 0), 0);
-	return listener_open(l, &a, 16, mask, (uid_t)-1, (gid_t)-1);
+	return listener_open(l, &a, &options);
 }
 
 static void
