@@ -17,11 +17,16 @@ class Lost(Exception):
     pass
 
 
+mine = threading.local()  # .port: of this thread's last connection, on our side
+
+
 class Line:
     """A connection, read by hand."""
 
     def __init__(self, address):
+        mine.port = None
         self.sock = socket.create_connection(address, 30)
+        mine.port = self.sock.getsockname()[1]
         self.data = b""
 
     def __enter__(self):
@@ -77,6 +82,7 @@ class Clients:
     def __init__(self, address, each=2):
         self.address = address
         self.answered, self.idle_closed, self.lost = 0, 0, []
+        self.lost_ports = []  # of the same; None: there was no connection
         self.lock, self.over = threading.Lock(), threading.Event()
         kinds = [self.keep_alive, self.connection_each, self.pipelining, self.uploading, self.downloading]
         self.threads = [threading.Thread(target=self.run, args=(kind,)) for kind in kinds for _ in range(each)]
@@ -99,6 +105,7 @@ class Clients:
             except (Lost, OSError) as error:
                 with self.lock:
                     self.lost.append("%s: %s: %r" % (time.strftime("%H:%M:%S"), kind.__name__, error))
+                    self.lost_ports.append(mine.port)
                 time.sleep(0.1)
 
     def check(self, found, expected):

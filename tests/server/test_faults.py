@@ -71,13 +71,22 @@ def test_a_client_that_sends_no_request_does_not_hold_up_a_stop(serve, half):
         assert server.process.wait(40 * harness.PATIENCE) == 0
 
 
+def refuses(server):
+    """Whether nobody listens any more: the last worker has begun to stop."""
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_the_rest_of_a_head_is_waited_for(serve):
     server = serve("faulty", graceful_timeout=60)
     with server.connect() as line:
         line.send("GET / HTTP/1.1\r\n")
         server.get()
         server.signal(signal.SIGTERM)
-        server.wait_log("Handling signal: term")
+        wait_for(lambda: refuses(server))
         line.send("Host: x\r\n\r\n")
         response = line.response()
         assert response.status == 200 and response.header("Connection") == "close"
@@ -103,14 +112,7 @@ def test_who_connects_during_a_stop_is_refused(serve):
         server.signal(signal.SIGTERM)
         server.wait_log(r"worker \d \(pid \d+\): stopping", count=2)
 
-        def refused():
-            try:
-                server.connect().close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        wait_for(refused)
+        wait_for(lambda: refuses(server))
         assert line.response().status == 200
     assert server.process.wait(30 * harness.PATIENCE) == 0
 
