@@ -399,13 +399,13 @@ run_abort(void)
 
 	if (sem_init(&aborted, 0, 0) == -1 ||
 	    pthread_create(&thread, NULL, abort_main, NULL) != 0 ||
-	    clock_gettime(CLOCK_REALTIME, &deadline) == -1) {
+	    clock_gettime(CLOCK_MONOTONIC, &deadline) == -1) {
 		log_warnx("worker_abort cannot be run: no thread for it");
 		return;
 	}
 	deadline.tv_sec += ABORT_PATIENCE_SECS;
 	do
-		rc = sem_timedwait(&aborted, &deadline);
+		rc = sem_clockwait(&aborted, CLOCK_MONOTONIC, &deadline);
 	while (rc == -1 && errno == EINTR);
 	if (rc == -1)
 		log_warnx("worker_abort has not ended in time: it takes long, or the worker is "
