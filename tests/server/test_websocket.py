@@ -248,3 +248,17 @@ def test_early_hints_are_not_for_http_1_0(server):
     with server.connect() as c:
         c.send("GET /hints HTTP/1.0\r\n\r\n")
         assert c.rest().startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+@pytest.mark.skipif(not os.path.isdir(harness.PACKAGES), reason="no packages from PyPI: ./dev test gets them")
+def test_a_close_is_answered_by_the_library(serve):
+    """simple-websocket wakes the request first, and answers the client's close frame in another thread."""
+    server = serve("flask_sock_app:app", virtualenv=harness.PACKAGES)
+    for _ in range(30):
+        with server.connect() as c:
+            c.send(HANDSHAKE % "/echo")
+            assert c.head().status == 101
+            c.send(frame(b"one"))
+            assert c._exactly(5) == b"\x81\x03one"
+            c.send(CLOSE)
+            assert c.rest() == CLOSED

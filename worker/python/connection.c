@@ -327,7 +327,8 @@ connection_begin(struct app_exchange *x, PyObject *input, PyObject *start_respon
 static void
 socket_end(PyObject *socket)
 {
-	PyObject *result = interpreter_call("end_connection", &socket, 1);
+	PyObject *args[] = {socket, Py_REFCNT(socket) > 1 ? Py_True : Py_False};
+	PyObject *result = interpreter_call("end_connection", args, 2);
 
 	if (result == NULL)
 		error_log_current("Error closing a connection");

@@ -10,6 +10,9 @@ import _socket
 import os
 import socket
 import threading
+import time
+
+GRACE = 0.5  # seconds that others may use the connection after its request
 
 
 class Taken(socket.socket):
@@ -106,11 +109,30 @@ def make_connection(exchange):
     return connection
 
 
-def end_connection(connection):
-    """The request is over, and with it the connection, but for what the application has kept of it."""
+def _let_others_end(connection):
+    """Threads of the application's that wait in recv() are told; what they send by that (a close frame) may leave.
+
+    simple-websocket wakes the request first and then answers the client, closes and ends, in a thread of its own.
+    """
+    try:
+        socket.socket.shutdown(connection, socket.SHUT_RD)
+    except OSError:
+        return
+    end = time.monotonic() + GRACE
+    while not connection._closed and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def end_connection(connection, shared):
+    """The request is over, and with it the connection, but for what the application has kept of it.
+
+    shared: somebody else has the object still.
+    """
     if type(connection) is Taken and not connection._exchange.kept:
+        if shared:
+            _let_others_end(connection)
         try:
-            connection.shutdown(socket.SHUT_RDWR)  # other threads may wait for it
+            connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
     socket.socket.close(connection)
