@@ -310,9 +310,8 @@ log_prefix(char *buf, size_t size, enum log_level level)
 	localtime_r(&now, &tm);
 	if (the_log.terminal) {
 		strftime(stamp, sizeof(stamp), "%H:%M:%S", &tm);
-		return (size_t)snprintf(buf, size,
-		    "\x1b[2m[%s] [%d]\x1b[0m [\x1b[%sm%s\x1b[0m] ", stamp, (int)getpid(),
-		    colours[level], level_names[level]);
+		return (size_t)snprintf(buf, size, "\x1b[2m[%s] [%d]\x1b[0m [\x1b[%sm%s\x1b[0m] ",
+		    stamp, (int)getpid(), colours[level], level_names[level]);
 	}
 	strftime(stamp, sizeof(stamp), "%Y-%m-%d %H:%M:%S %z", &tm);
 	return (size_t)snprintf(buf, size, "%s[%s] [%d] [%s] ",

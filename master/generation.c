@@ -300,8 +300,7 @@ address_to_click(const char *text)
 		size_t n = strlen(names[i].any);
 
 		if (strncmp(text, names[i].any, n) == 0)
-			return xasprintf(
-			    "%s%s (and all other addresses)", names[i].one, text + n);
+			return xasprintf("%s%s (and all other addresses)", names[i].one, text + n);
 	}
 	return xstrdup(text);
 }
