@@ -69,7 +69,7 @@ def test_fifty_at_once(server, case):
 )  # fmt: skip
 def test_a_few_at_once(server, case, n):
     results, _ = burst(server, ["/%s?n=%d" % (case, i) for i in range(n)], 60)
-    assert results == numbers(n)
+    assert results == numbers(n), server.log_text()[-4000:]
 
 
 def test_the_application_hears_of_its_children(server):
