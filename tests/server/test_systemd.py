@@ -194,3 +194,27 @@ def test_the_watchdog_restarts_what_shows_no_life(service):
     it.wait("NRestarts", "^1$", 60)
     it.wait("ActiveState", "^active$")
     assert fetch(it.port) == "one"
+
+
+def test_the_socket_unit(service):
+    """systemd has the sockets: the first client starts the service, and who comes during a restart waits."""
+    it = service()  # whose bind the sockets replace
+    port = free_port()
+    with open(os.path.join(harness.BUILD, "systemd", "greenicorn.socket")) as f:
+        unit = f.read().replace("[Unit]\n", "[Unit]\nDefaultDependencies=no\n")
+    unit = re.sub(
+        r"^ListenStream=.*", "ListenStream=127.0.0.1:%d\nListenStream=%s/shop.socket" % (port, HOME), unit, flags=re.M
+    )
+    it.sh("systemctl stop greenicorn")
+    it.sh("cat > /run/systemd/system/greenicorn.socket <<'END'\n%s\nEND\n" % unit)
+    it.sh("systemctl daemon-reload && systemctl start greenicorn.socket")
+    assert it.show("ActiveState") == "inactive"
+    assert fetch(port, 60) == "one"
+    it.wait("ActiveState", "^active$")
+    main = it.show("MainPID")
+    it.sh("systemctl restart --no-block greenicorn")
+    for _ in range(20):
+        assert fetch(port, 60) == "one"
+    it.wait("ActiveState", "^active$")
+    wait_for(lambda: it.show("MainPID") not in (main, "0"), 20)
+    assert "shop.socket" in it.sh("ss -xlH 2>/dev/null || cat /proc/net/unix")
