@@ -8,7 +8,7 @@
 
 #define EGG "egg:gunicorn#"
 
-static const struct {
+static const struct worker_class {
 	const char *name, *dotted;
 	enum worker_kind kind;
 } classes[] = {
@@ -44,30 +44,41 @@ explain(const char *name, char *why, size_t size)
 		    "sync or gthread");
 }
 
+/* NULL: there is no such class. */
+static const struct worker_class *
+class_find(const char *name)
+{
+	if (name == NULL)
+		return NULL;
+	if (strncmp(name, EGG, strlen(EGG)) == 0)
+		name += strlen(EGG);
+	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
+		if (strcmp(name, classes[i].name) == 0 || strcmp(name, classes[i].dotted) == 0)
+			return &classes[i];
+	return NULL;
+}
+
+/* gunicorn: "If you try to use the sync worker type and set the threads setting to more than 1 …"
+ */
+static bool
+is_threaded_sync(const struct worker_class *class, const struct settings *s)
+{
+	return class != NULL && class->kind == WORKER_SYNC && s->threads > 1;
+}
+
 int
 worker_class_kind(const struct settings *s, char *why, size_t size)
 {
-	const char *name = s->worker_class != NULL ? s->worker_class : "";
+	const struct worker_class *class = class_find(s->worker_class);
 
-	if (strncmp(name, EGG, strlen(EGG)) == 0)
-		name += strlen(EGG);
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
-		if (strcmp(name, classes[i].name) != 0 && strcmp(name, classes[i].dotted) != 0)
-			continue;
-		if (classes[i].kind == WORKER_SYNC && s->threads > 1)
-			return WORKER_GTHREAD;
-		return classes[i].kind;
-	}
-	explain(name, why, size);
+	if (class != NULL)
+		return is_threaded_sync(class, s) ? WORKER_GTHREAD : (int)class->kind;
+	explain(s->worker_class != NULL ? s->worker_class : "", why, size);
 	return -1;
 }
 
 const char *
 worker_class_name(const struct settings *s)
 {
-	char why[256];
-	bool sync = s->worker_class != NULL && strstr(s->worker_class, "sync") != NULL;
-
-	return sync && worker_class_kind(s, why, sizeof(why)) == WORKER_GTHREAD ? "gthread"
-										: s->worker_class;
+	return is_threaded_sync(class_find(s->worker_class), s) ? "gthread" : s->worker_class;
 }
