@@ -11,8 +11,11 @@
 #include "common/settings.h"
 #include "worker/http/chars.h"
 
-enum underscores { UNDERSCORES_DROP, UNDERSCORES_REFUSE, UNDERSCORES_PASS };
-enum source { SOURCE_NONE, SOURCE_X_FORWARDED_FOR, SOURCE_FORWARDED };
+/* In the order of the settings' words; whatever else there is means the last. */
+enum underscores { UNDERSCORES_DROP, UNDERSCORES_PASS, UNDERSCORES_REFUSE };
+static const char *const underscore_words[] = {"drop", "dangerous", "refuse"};
+enum source { SOURCE_X_FORWARDED_FOR, SOURCE_FORWARDED, SOURCE_NONE };
+static const char *const source_words[] = {"x-forwarded-for", "forwarded", "off"};
 
 /* One of secure_scheme_headers: views into the settings. */
 struct scheme_field {
@@ -58,12 +61,6 @@ scheme_field_of(const char *item)
 struct forwarded *
 forwarded_new(const struct settings *s, char *why, size_t size)
 {
-	static const char *const maps[] = {"drop", "dangerous", "refuse"};
-	static const enum underscores mapped[] = {
-	    UNDERSCORES_DROP, UNDERSCORES_PASS, UNDERSCORES_REFUSE};
-	static const char *const sources[] = {"x-forwarded-for", "forwarded", "off"};
-	static const enum source sourced[] = {
-	    SOURCE_X_FORWARDED_FOR, SOURCE_FORWARDED, SOURCE_NONE};
 	struct forwarded *f = calloc(1, sizeof(*f));
 
 	snprintf(why, size, "out of memory");
@@ -80,8 +77,8 @@ forwarded_new(const struct settings *s, char *why, size_t size)
 		f->schemes[f->nschemes] =
 		    scheme_field_of(s->secure_scheme_headers.items[f->nschemes]);
 	f->forwarder_headers = &s->forwarder_headers;
-	f->underscores = mapped[choice(s->header_map, maps, 3)];
-	f->source = sourced[choice(s->forwarded_for, sources, 3)];
+	f->underscores = choice(s->header_map, underscore_words, 3);
+	f->source = choice(s->forwarded_for, source_words, 3);
 	return f;
 }
 
@@ -247,11 +244,8 @@ static void
 client_take(
     const struct forwarded *f, const struct http_request *q, struct forwarded_client *client)
 {
-	static const char *const names[] = {
-	    [SOURCE_X_FORWARDED_FOR] = "x-forwarded-for", [SOURCE_FORWARDED] = "forwarded"};
-
 	for (size_t i = q->nheaders; i > 0; i--)
-		if (http_str_is(q->headers[i - 1].name, names[f->source]) &&
+		if (http_str_is(q->headers[i - 1].name, source_words[f->source]) &&
 		    !client_find(f, q->headers[i - 1].value, client))
 			return;
 }
