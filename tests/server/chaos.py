@@ -165,7 +165,7 @@ def settings(folder):
         "max_requests": 400,
         "max_requests_jitter": 200,
         "accesslog": os.path.join(str(folder), "access.log"),
-        "pidfile": "greenicorn.pid",
+        "pidfile": os.path.join(str(folder), "pid"),
         "graceful_timeout": 60,
     }
 

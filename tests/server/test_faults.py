@@ -399,8 +399,8 @@ def test_a_full_disk(small_disk, serve):
         filler.write(b"x" * 100000)
     for _ in range(30):  # to the end of the last page
         assert server.get("/raise").status == 500
-    server.signal(signal.SIGHUP)
     old = server.worker()
+    server.signal(signal.SIGHUP)
     wait_for(lambda: old not in server.workers(), 30)
     assert server.get().status == 200
     (small_disk / "filler").unlink()

@@ -28,8 +28,8 @@ def test_reloads(serve):
     assert_nothing_lost(clients, 20 * RELOADS)
 
 
-def test_upgrades(serve):
-    site = Site(serve("reliable", workers=2, pidfile="greenicorn.pid"))
+def test_upgrades(serve, tmp_path):
+    site = Site(serve("reliable", workers=2, pidfile=str(tmp_path / "pid")))
     try:
         with Clients(("127.0.0.1", site.server.port)) as clients:
             for _ in range(UPGRADES):
