@@ -189,6 +189,49 @@ client_set(struct forwarded_client *client, const struct ip *ip, struct http_str
 	snprintf(client->port, sizeof(client->port), "%.*s", digits ? (int)port.n : 0, port.p);
 }
 
+/* Whether an odd number of backslashes stands before p. */
+static bool
+is_escaped(const char *begin, const char *p)
+{
+	bool odd = false;
+
+	for (; p > begin && p[-1] == '\\'; p--)
+		odd = !odd;
+	return odd;
+}
+
+/*
+ * Where the last element begins: behind the last comma that is in no quoted-string, of which only
+ * Forwarded has any. What is in quotes may be the client's, as host= is. Looked for from
+ * the end, so that a quote left open further ahead hides nothing that our proxy has added.
+ */
+static const char *
+last_element(struct http_str list, bool quotes)
+{
+	const char *p = list.p + list.n;
+	bool quoted = false;
+
+	for (; p > list.p && (quoted || p[-1] != ','); p--)
+		if (quotes && p[-1] == '"')
+			quoted = !quoted || is_escaped(list.p, p - 1);
+	return p;
+}
+
+/* The next semicolon that is in no quoted-string, or the end. */
+static const char *
+pair_end(const char *p, const char *end)
+{
+	bool quoted = false;
+
+	for (; p < end && (quoted || *p != ';'); p++) {
+		if (*p == '"')
+			quoted = !quoted;
+		else if (quoted && *p == '\\' && p + 1 < end)
+			p++;
+	}
+	return p;
+}
+
 /* The value of for= in an element of Forwarded (RFC 7239 section 4), without its quotes. */
 static struct http_str
 forwarded_for(struct http_str element)
@@ -198,9 +241,7 @@ forwarded_for(struct http_str element)
 	for (; p < end; p = semicolon + 1) {
 		struct http_str pair;
 
-		semicolon = memchr(p, ';', (size_t)(end - p));
-		if (semicolon == NULL)
-			semicolon = end;
+		semicolon = pair_end(p, end);
 		pair = http_str_trim((struct http_str){p, (size_t)(semicolon - p)});
 		if (pair.n < 4 || strncasecmp(pair.p, "for=", 4) != 0)
 			continue;
@@ -221,8 +262,7 @@ static bool
 client_find(const struct forwarded *f, struct http_str value, struct forwarded_client *client)
 {
 	while (value.n > 0) {
-		const char *comma = memrchr(value.p, ',', value.n);
-		const char *begin = comma != NULL ? comma + 1 : value.p;
+		const char *begin = last_element(value, f->source == SOURCE_FORWARDED);
 		struct http_str node, port;
 		struct ip ip;
 
@@ -234,7 +274,7 @@ client_find(const struct forwarded *f, struct http_str value, struct forwarded_c
 		client_set(client, &ip, port);
 		if (f->allowed.any || !networks_contain(&f->allowed, &ip))
 			return false;
-		value.n = comma != NULL ? (size_t)(comma - value.p) : 0;
+		value.n = begin > value.p ? (size_t)(begin - 1 - value.p) : 0;
 	}
 	return true;
 }

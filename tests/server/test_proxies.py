@@ -164,6 +164,12 @@ def test_the_client_by_x_forwarded_for(client_of, value, addr, port):
         ("by=192.0.2.1", "127.0.0.1"),
         ('for="192.0.2.1', "127.0.0.1"),
         (";;=;for", "127.0.0.1"),
+        # What is in quotes may be the client's Host: nothing in there ends an element or a pair.
+        ('for=192.0.2.1;host="a,for=9.9.9.9;b"', "192.0.2.1"),
+        ('host="a;for=9.9.9.9;b";for=192.0.2.1', "192.0.2.1"),
+        (r'host="a\";for=9.9.9.9;\"b,for=9.9.9.9;c";for=192.0.2.1', "192.0.2.1"),
+        ('for="9.9.9.9, for=192.0.2.1;host="a,b"', "192.0.2.1"),  # it cannot hide what its proxy has added
+        ('for="\\, for=192.0.2.1', "192.0.2.1"),
     ],
 )
 def test_the_client_by_forwarded(client_of, value, addr):
