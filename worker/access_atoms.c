@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "worker/access_format.h"
+#include "worker/http/chars.h"
 #include "worker/in_flight.h"
 
 #define NS_PER_SEC  1000000000
@@ -133,15 +134,6 @@ put_request(struct access_out *o, const struct access_item *item, const struct a
 	put_protocol(o, item, e);
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* PATH_INFO: decoded, without SCRIPT_NAME. */
 static void
 put_path(struct access_out *o, const struct access_item *item, const struct access_entry *e)
@@ -155,13 +147,10 @@ put_path(struct access_out *o, const struct access_item *item, const struct acce
 		path.n -= skip.n;
 	}
 	for (size_t i = 0; i < path.n; i++) {
-		char c = path.p[i];
+		int byte = http_percent_byte(path.p + i, path.n - i);
+		char c = byte >= 0 ? (char)byte : path.p[i];
 
-		if (c == '%' && i + 2 < path.n && hex_digit(path.p[i + 1]) >= 0 &&
-		    hex_digit(path.p[i + 2]) >= 0) {
-			c = (char)(hex_digit(path.p[i + 1]) << 4 | hex_digit(path.p[i + 2]));
-			i += 2;
-		}
+		i += byte >= 0 ? 2 : 0;
 		put_foreign(o, &c, 1);
 	}
 }

@@ -169,18 +169,6 @@ body_line(struct http_body *body, size_t max, struct http_str *line)
 	return 0;
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 static void
 skip_blanks(struct http_str *s)
 {
@@ -262,7 +250,7 @@ chunk_line_parse(struct http_body *body, struct http_str line)
 	size_t i = 0;
 	int digit;
 
-	for (; i < line.n && (digit = hex_digit(line.p[i])) >= 0; i++) {
+	for (; i < line.n && (digit = http_hex_digit(line.p[i])) >= 0; i++) {
 		if (i == CHUNK_DIGITS)
 			return (int)body_fail(body, 400, EPROTO);
 		size = size << 4 | (uint64_t)digit;

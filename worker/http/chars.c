@@ -112,3 +112,27 @@ http_parse_length(struct http_str s)
 	}
 	return value;
 }
+
+int
+http_hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+int
+http_percent_byte(const char *p, size_t n)
+{
+	int high, low;
+
+	if (n < 3 || p[0] != '%')
+		return -1;
+	high = http_hex_digit(p[1]);
+	low = http_hex_digit(p[2]);
+	return high >= 0 && low >= 0 ? high << 4 | low : -1;
+}

@@ -46,6 +46,13 @@ struct http_str http_str_trim(struct http_str);
  */
 bool http_list_next(struct http_str *rest, struct http_str *element);
 
+/* A hexadecimal digit's value, or -1. */
+int http_hex_digit(char);
+
+/* The byte of the escape (RFC 3986 section 2.1) with which n characters begin, or -1: it is none.
+ */
+int http_percent_byte(const char *, size_t n);
+
 /* Digits only, at most 19 of them, at most INT64_MAX. -1 when it is not that. */
 int64_t http_parse_length(struct http_str);
 

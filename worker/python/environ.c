@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "worker/app/app.h"
+#include "worker/http/chars.h"
 #include "worker/python/connection.h"
 #include "worker/python/environ_maker.h"
 
@@ -54,15 +55,6 @@ method_str(const struct environ_maker *maker, struct http_str method)
 	return latin1(method);
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Percent-decoded once, bytes as latin-1; what is no escape stays as it is. */
 static PyObject *
 unquote(struct http_str s)
@@ -76,12 +68,10 @@ unquote(struct http_str s)
 	if (s.n > sizeof(small) && (copy = PyMem_Malloc(s.n)) == NULL)
 		return PyErr_NoMemory();
 	for (i = 0, out = copy; i < s.n; i++, out++) {
-		if (s.p[i] == '%' && i + 2 < s.n && hex_digit(s.p[i + 1]) >= 0 &&
-		    hex_digit(s.p[i + 2]) >= 0) {
-			*out = hex_digit(s.p[i + 1]) << 4 | hex_digit(s.p[i + 2]);
-			i += 2;
-		} else
-			*out = s.p[i];
+		int byte = http_percent_byte(s.p + i, s.n - i);
+
+		*out = byte >= 0 ? (char)byte : s.p[i];
+		i += byte >= 0 ? 2 : 0;
 	}
 	str = PyUnicode_DecodeLatin1(copy, out - copy, NULL);
 	if (copy != small)
